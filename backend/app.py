@@ -1,0 +1,289 @@
+"""The ML-backend protocol over HTTP, and the one place where errors become status codes; decides nothing else."""
+
+import base64
+import hmac
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from functools import partial
+from typing import Annotated, Any
+
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
+from fastapi import Body, Depends, FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from backend import admin, errors, revision
+from backend.jobs import Jobs
+from backend.label_config import parse
+from backend.learner.learner import key_of
+from backend.pre_annotation import PREDICTING
+from backend.predictor import Predictions
+from backend.protocol import PredictRequest, PredictResponse, SetupRequest, SetupResponse, kept_of_event
+from backend.revision import Snapshot
+from backend.wiring import Backend
+
+log = logging.getLogger(__name__)
+
+STATUS_OF: Mapping[type[errors.BackendError], int] = {
+    errors.BackendError: 500,
+    errors.BadRequest: 422,
+    errors.LabelConfigError: 422,
+    errors.RegionError: 422,
+    errors.ImageError: 422,
+    errors.LabelStudioError: 502,
+    errors.Unreachable: 502,
+    errors.Unauthorized: 502,
+    errors.StoreError: 503,
+    errors.NotFound: 404,
+    errors.Refused: 409,
+}
+
+_AT_ONCE = 4  # requests that predict side by side; more would only wait for the device
+
+
+def create_app(
+    backend: Backend,
+    jobs: Jobs,
+    lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None,
+    learned: Callable[[str, str], None] | None = None,
+) -> FastAPI:
+    """The web application.
+
+    Args:
+        backend: what answers.
+        jobs: where work for later is put.
+        lifespan: what starts and ends with the server, such as the worker process.
+        learned: told the host name and token of each `/setup`, so that a worker has them too.
+    """
+    app = FastAPI(title="SegGPT for Label Studio", lifespan=lifespan or _nothing)
+    service = _Service(backend, jobs, learned)
+    guarded = [Depends(_basic_auth(backend))]
+    limiter = CapacityLimiter(_AT_ONCE)
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        """Alive; answered by the event loop itself, so that no full thread pool delays it."""
+        return {"status": "UP", "model_class": "SegGPT"}
+
+    @app.post("/setup", dependencies=guarded)
+    def setup(request: SetupRequest) -> SetupResponse:
+        """Label Studio's look: remembers the label config, answers the revision."""
+        return service.setup(request)
+
+    @app.post("/predict", dependencies=guarded)
+    async def predict(request: PredictRequest) -> PredictResponse:
+        """Predictions for all tasks of the request, as far as the deadline allows."""
+        return await run_sync(partial(service.predict, request), limiter=limiter)
+
+    @app.post("/webhook", status_code=201, dependencies=guarded)
+    def webhook(payload: Annotated[Any, Body()] = None) -> dict[str, str]:
+        """An event: stored before it is acknowledged, applied by a worker."""
+        return service.webhook(payload)
+
+    @app.get("/versions", dependencies=guarded)
+    def versions() -> dict[str, list[str]]:
+        """Revisions of all projects, since Label Studio does not say which one it means."""
+        return {"versions": service.versions()}
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        """Figures for Prometheus."""
+        service.gauge()
+        return Response(backend.metrics.render(), media_type=CONTENT_TYPE_LATEST)
+
+    app.include_router(admin.router(backend))
+    _explain_errors(app)
+    return app
+
+
+@asynccontextmanager
+async def _nothing(_app: FastAPI) -> AsyncIterator[None]:
+    yield
+
+
+class _Service:
+    """What each route does, free of HTTP."""
+
+    def __init__(self, backend: Backend, jobs: Jobs, learned: Callable[[str, str], None] | None) -> None:
+        self._backend = backend
+        self._jobs = jobs
+        self._learned = learned
+
+    def setup(self, request: SetupRequest) -> SetupResponse:
+        with self._timed("setup"):
+            self._backend.label_studio.learn_from_setup(request.hostname, request.access_token)
+            if self._learned:
+                self._learned(request.hostname, request.access_token)
+            key = self._project(request.project)
+            self._see(key, request.label_config)
+            return SetupResponse(model_version=self._snapshot(key).revision)
+
+    def predict(self, request: PredictRequest) -> PredictResponse:
+        deadline = time.monotonic() + self._backend.settings.predict_deadline
+        with self._timed("predict"), self._predicting():
+            key = self._project(request.project)
+            self._see(key, request.label_config or "")
+            snapshot = self._snapshot(key)
+            predictions = self._backend.predictor.predict(snapshot, request.tasks, deadline)
+            self._remember(snapshot, predictions)
+        done = {task: prediction.wire() for task, prediction in predictions.done.items()}
+        answers: list[Any] = [done.get(task["id"], []) if _has_id(task) else [] for task in request.tasks]
+        return PredictResponse(results=answers, model_version=snapshot.revision)
+
+    def webhook(self, payload: object) -> dict[str, str]:
+        with self._timed("webhook"):
+            if not isinstance(payload, Mapping) or not isinstance(payload.get("action"), str):
+                return {"status": "ignored", "reason": "no action"}
+            key = key_of(payload, self._backend.store)
+            if key is None or "." not in key:
+                return {"status": "ignored", "reason": "no project that is known"}
+            action = str(payload["action"])
+            self._backend.metrics.events.labels(action if action in KNOWN_ACTIONS else "other").inc()
+            if action not in KNOWN_ACTIONS:
+                return {"status": "ignored", "reason": "unknown action"}
+            new = self._backend.store.project(key) is None
+            self._backend.store.add_event(key, action, kept_of_event(payload), time.time())
+            self._jobs.learn(key)
+            if (new or action == "START_TRAINING") and self._backend.label_studio.configured:
+                self._jobs.reconcile(key)
+            return {"status": "stored"}
+
+    def versions(self) -> list[str]:
+        records = self._backend.store.projects()
+        named = {revision.name(self._backend.checkpoint, record.generation) for record in records}
+        return sorted(named) or [revision.name(self._backend.checkpoint, 0)]
+
+    def gauge(self) -> None:
+        """Bring the figures that live in the store up to date."""
+        store, metrics = self._backend.store, self._backend.metrics
+        metrics.pool.clear()
+        for record in store.projects():
+            for target, pool in self._snapshot(record.key).pool.items():
+                metrics.pool.labels(record.key, target).set(len(pool))
+            metrics.approvals.labels(record.key).set(record.approvals)
+            kept = [row.iou for row in store.kept(record.key)]
+            metrics.kept_count.labels(record.key).set(len(kept))
+            if kept:
+                metrics.kept.labels(record.key).set(sum(kept[-50:]) / len(kept[-50:]))
+        for lane, depth in self._jobs.depths().items():
+            metrics.queue.labels(lane).set(depth)
+        metrics.pending_events.set(len(store.pending_events(10_000)))
+
+    # -- inside --------------------------------------------------------------------------------------------------
+    def _project(self, named: str | None) -> str:
+        """The project's key; "" where the request names none that can be told."""
+        if not named or "." in named:
+            return named or ""
+        number = int(named) if named.isdecimal() else 0
+        same = [record.key for record in self._backend.store.projects() if record.id == number]
+        return same[-1] if same else ""
+
+    def _see(self, key: str, label_config: str) -> None:
+        """Remember a project's label config; what follows from it is done later."""
+        if not key or not label_config:
+            return
+        known = self._backend.store.project(key)
+        if known is not None and known.label_config == label_config:
+            return
+        config = parse(label_config)
+        moved = self._backend.store.put_label_config(key, label_config, config.fingerprint)
+        if self._backend.label_studio.configured:
+            if known is None:
+                self._jobs.reconcile(key)
+            elif moved:
+                self._jobs.pre_annotate(key)
+
+    def _snapshot(self, key: str) -> Snapshot:
+        return revision.take(self._backend.store, key, self._backend.checkpoint)
+
+    def _remember(self, snapshot: Snapshot, predictions: Predictions) -> None:
+        count = self._backend.metrics.predictions
+        count.labels("done").inc(len(predictions.done))
+        count.labels("failed").inc(len(predictions.failed))
+        count.labels("unready").inc(len(predictions.unready))
+        count.labels("unreached").inc(len(predictions.unreached))
+        for task, reason in predictions.failed.items():
+            log.warning("project %s task %d: %s", snapshot.project, task, reason)
+        if not snapshot.project:
+            return
+        pre_annotation = self._backend.pre_annotation
+        pre_annotation.answered(snapshot, predictions.done)
+        pre_annotation.failed(snapshot, predictions.failed)
+        if predictions.unreached:
+            pre_annotation.queue(snapshot, predictions.unreached, "not reached before the deadline")
+            if self._backend.label_studio.configured:
+                self._jobs.left_overs(snapshot.project, predictions.unreached)
+
+    @contextmanager
+    def _predicting(self) -> Iterator[None]:
+        """While a request is answered, background work gives way."""
+        lease, owner = f"{PREDICTING}{uuid.uuid4().hex}", "app"
+        self._backend.store.acquire(lease, owner, self._backend.settings.predict_deadline + 20)
+        try:
+            yield
+        finally:
+            self._backend.store.release(lease, owner)
+
+    @contextmanager
+    def _timed(self, route: str) -> Iterator[None]:
+        with self._backend.metrics.requests.labels(route).time():
+            yield
+
+
+KNOWN_ACTIONS = frozenset(
+    {
+        "TASKS_CREATED",
+        "TASKS_DELETED",
+        "ANNOTATION_CREATED",
+        "ANNOTATION_UPDATED",
+        "ANNOTATION_DELETED",
+        "ANNOTATIONS_CREATED",
+        "ANNOTATIONS_DELETED",
+        "PROJECT_CREATED",
+        "PROJECT_UPDATED",
+        "PROJECT_DELETED",
+        "START_TRAINING",
+    }
+)
+"""Events of Label Studio that are stored; any other is acknowledged and ignored."""
+
+
+def _has_id(task: Mapping[str, Any]) -> bool:
+    return isinstance(task.get("id"), int)
+
+
+def _basic_auth(backend: Backend) -> Callable[[Request], None]:
+    settings = backend.settings
+    pair = f"{settings.basic_auth_user}:{settings.basic_auth_pass.get_secret_value()}"
+    expected = b"Basic " + base64.b64encode(pair.encode())
+
+    def check(request: Request) -> None:
+        given = request.headers.get("authorization", "").encode()
+        if settings.basic_auth_user and not hmac.compare_digest(given, expected):
+            raise HTTPException(
+                401,
+                "User name and password are BASIC_AUTH_USER and BASIC_AUTH_PASS of the backend.",
+                {"WWW-Authenticate": "Basic"},
+            )
+
+    return check
+
+
+def _explain_errors(app: FastAPI) -> None:
+    """Answer errors with one sentence that names the field and the remedy."""
+
+    @app.exception_handler(errors.BackendError)
+    def explain(_request: Request, error: Exception) -> JSONResponse:
+        status = next((STATUS_OF[kind] for kind in type(error).mro() if kind in STATUS_OF), 500)
+        return JSONResponse({"detail": str(error)}, status_code=status)
+
+    @app.exception_handler(RequestValidationError)
+    def explain_body(_request: Request, error: Exception) -> JSONResponse:
+        found = error.errors() if isinstance(error, RequestValidationError) else []
+        said = [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in found]
+        return JSONResponse({"detail": "; ".join(said)}, status_code=422)

@@ -1,0 +1,52 @@
+"""`evaluate`: mIoU of a checkpoint on a folder of images and masks."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import Progress
+from rich.table import Table
+
+from backend.cli.main import app, console, settings_with
+from backend.errors import BadRequest
+
+
+@app.command()
+def evaluate(
+    folder: Annotated[Path, typer.Argument(help="Holds images/ and masks/*.png (palette; 0 background, 255 ignore).")],
+    shots: Annotated[str, typer.Option(help="Numbers of examples, comma-separated.")] = "1,4,8",
+    checkpoint: Annotated[str | None, typer.Option(help="Instead of CHECKPOINT.")] = None,
+    device: Annotated[str | None, typer.Option(help="Instead of DEVICE.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the report to this file too.")] = None,
+) -> None:
+    """Measure mIoU and seconds an image, with examples chosen by a fixed rule."""
+    settings = settings_with({"checkpoint": checkpoint, "device": device})
+    counts = _numbers(shots)
+
+    from model.evaluation import evaluate_folder  # noqa: PLC0415  # loads torch
+    from model.segmenter import Segmenter  # noqa: PLC0415
+
+    segmenter = Segmenter.load(settings.checkpoint, settings.device, ensemble=settings.ensemble)
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task(f"{folder.name}", total=None)
+        report = evaluate_folder(
+            folder, segmenter, counts, lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    table = Table(title=f"{report.dataset}, {report.checkpoint}")
+    for heading in ("shots", "method", "mIoU", "s / image", "queries"):
+        table.add_column(heading, justify="right")
+    for row in report.rows:
+        table.add_row(
+            str(row.shots), row.method, f"{row.miou:.3f}", f"{row.seconds_per_image:.3f}", str(row.queries)
+        )
+    console.print(table)
+    if json_file is not None:
+        json_file.write_text(json.dumps(report.to_json(), indent=1) + "\n", encoding="utf-8")
+
+
+def _numbers(text: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) for part in parts):
+        raise BadRequest(f"--shots must be numbers from 1 on, comma-separated, not '{text}'.")
+    return [int(part) for part in parts]

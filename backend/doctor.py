@@ -1,0 +1,151 @@
+"""Doctor: looks for what really goes wrong between Label Studio and a backend; changes nothing."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import httpx
+
+from backend import revision
+from backend.errors import BackendError, ImageError, LabelStudioError
+from backend.label_config import image_url, parse
+from backend.label_studio import LabelStudio
+from backend.settings import Settings
+from backend.wiring import connect, load_images, open_store
+from model.segmenter import Segmenter
+
+_SSRF = (
+    "Start Label Studio with ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false (or"
+    " USE_DEFAULT_BANNED_SUBNETS=false) if the backend has a private address, then remove the model and connect again."
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    level: Literal["ok", "warning", "error"]
+    what: str
+    found: str
+    remedy: str = ""
+
+
+def examine(settings: Settings, project: int | None = None) -> list[Finding]:
+    """Look at checkpoint, store, server, Label Studio, and each project (or one)."""
+    findings = [*_checkpoint(settings), *_server(settings)]
+    label_studio = connect(settings)
+    numbers: list[int] = [project] if project is not None else []
+    try:
+        store = open_store(settings)
+        numbers = numbers or [record.id for record in store.projects()]
+        findings.append(Finding("ok", "store", f"{settings.data_dir}, {len(store.projects())} projects"))
+        store.close()
+    except BackendError as error:
+        findings.append(Finding("error", "store", str(error)))
+    reached = list(_label_studio(label_studio))
+    findings += reached
+    if all(finding.level == "ok" for finding in reached):
+        if not numbers:
+            findings.append(Finding("warning", "projects", "none has been seen", "Connect the backend in a project."))
+        for number in numbers:
+            findings += _project(settings, label_studio, number)
+    label_studio.close()
+    return findings
+
+
+def _checkpoint(settings: Settings) -> Iterator[Finding]:
+    try:
+        segmenter = Segmenter.load(settings.checkpoint, settings.device)
+    except (ValueError, OSError) as error:
+        yield Finding("error", "checkpoint", str(error), "See CHECKPOINT and DEVICE in docs/settings.md.")
+        return
+    kind = str(segmenter.dtype).removeprefix("torch.")
+    size = segmenter.image_size
+    yield Finding("ok", "checkpoint", f"{segmenter.identity} at {size} px on {segmenter.device} in {kind}")
+    if settings.checkpoint == "embedded":
+        yield Finding(
+            "warning", "checkpoint", "the embedded one is a demonstration", "Set CHECKPOINT=BAAI/seggpt-vit-large."
+        )
+
+
+def _server(settings: Settings) -> Iterator[Finding]:
+    address = f"http://{settings.host}:{settings.port}"
+    try:
+        answer = httpx.get(f"{address}/health", timeout=2, trust_env=False)
+        good = answer.status_code == 200 and answer.json().get("model_class") == "SegGPT"
+    except (httpx.HTTPError, ValueError):
+        yield Finding("warning", "server", f"nothing answers at {address}", "Start it: python -m backend serve")
+        return
+    if good:
+        yield Finding("ok", "server", f"answers at {address}")
+    else:
+        yield Finding("error", "server", f"something else answers at {address}", "Choose another PORT.")
+
+
+def _label_studio(label_studio: LabelStudio) -> Iterator[Finding]:
+    if not label_studio.configured:
+        yield Finding("error", "Label Studio", "LABEL_STUDIO_URL is not set", "Set it and LABEL_STUDIO_API_KEY.")
+        return
+    try:
+        yield Finding("ok", "Label Studio", f"{label_studio.version()} at {label_studio.origin}")
+        user = label_studio.whoami()
+        yield Finding("ok", "token", f"{label_studio.token_kind} token of {user.get('email', 'a user')}")
+    except LabelStudioError as error:
+        yield Finding("error", "Label Studio", str(error))
+
+
+def _project(settings: Settings, label_studio: LabelStudio, number: int) -> Iterator[Finding]:
+    what = f"project {number}"
+    try:
+        info = label_studio.project(number)
+        config = parse(info.label_config)
+        backends, webhooks = label_studio.backends(number), label_studio.webhooks(number)
+        tasks = label_studio.unlabeled_tasks(number, limit=1) or label_studio.export(number)[:1]
+    except BackendError as error:
+        yield Finding("error", what, str(error))
+        return
+    if not config.targets:
+        yield Finding("warning", what, "its labeling config has nothing to segment", "Add BrushLabels or PolygonLabels.")
+    else:
+        yield Finding("ok", what, f"'{info.title}', {len(config.targets)} labels to segment")
+    yield from _connection(settings, what, backends, webhooks)
+    if revision.is_ours(info.model_version):
+        yield Finding(
+            "warning", what, f"its model version is pinned to {info.model_version}", "Unpin it, or it is never asked."
+        )
+    yield from _first_image(settings, label_studio, what, tasks, config.targets[0].value if config.targets else None)
+
+
+def _connection(
+    settings: Settings, what: str, backends: list[dict[str, Any]], webhooks: list[dict[str, Any]]
+) -> Iterator[Finding]:
+    ours = [row for row in backends if f":{settings.port}" in str(row.get("url"))]
+    if not ours:
+        yield Finding("error", what, "this backend is not connected", "Settings > Model > Connect Model.")
+        return
+    url, state = str(ours[0].get("url")), str(ours[0].get("readable_state") or ours[0].get("state"))
+    level: Literal["ok", "error"] = "ok" if state in {"CO", "Connected"} else "error"
+    yield Finding(level, what, f"backend {url} is {state}", "" if level == "ok" else _SSRF)
+    hooks = [hook for hook in webhooks if str(hook.get("url", "")).startswith(url.rstrip("/"))]
+    if not any(hook.get("is_active") for hook in hooks):
+        yield Finding("error", what, "no webhook points at the backend: it never learns", _SSRF)
+    elif settings.basic_auth_user and not any(hook.get("headers") for hook in hooks):
+        yield Finding("error", what, "the webhook sends no password", "Start the worker: it registers one.")
+    else:
+        yield Finding("ok", what, "webhook present")
+
+
+def _first_image(
+    settings: Settings, label_studio: LabelStudio, what: str, tasks: list[dict[str, Any]], value: str | None
+) -> Iterator[Finding]:
+    if not tasks or value is None:
+        return
+    url = image_url(value, tasks[0].get("data") or {})
+    if url is None:
+        yield Finding("error", what, f"task {tasks[0]['id']} has no image under '{value}'", "Check the import.")
+        return
+    try:
+        image = load_images(settings, label_studio).open(url, tasks[0]["id"])
+        yield Finding("ok", what, f"image of task {tasks[0]['id']} is readable, {image.shape[1]} x {image.shape[0]}")
+    except ImageError as error:
+        yield Finding("error", what, f"image of task {tasks[0]['id']}: {error}")

@@ -1,0 +1,217 @@
+"""What is asked of Label Studio's API, typed; knows no store and no masks.
+
+Facts below were measured against Label Studio 1.23.2.
+"""
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from backend.errors import LabelStudioError, Unreachable
+from backend.label_studio.connection import Connection
+from backend.label_studio.records import ProjectInfo
+
+_PAGE = 100  # tasks or projects in one answer
+_EXPORTED_AT_ONCE = 200  # ids in one export request: its address stays below 8 KiB
+_EXPORT_PATIENCE = 12  # an export may take this many times the ordinary time-out
+
+
+class LabelStudio(Connection):
+    """Label Studio's API; where it is, tokens and errors are `Connection`'s.
+
+    Every method raises `Unreachable`, `Unauthorized`, or `LabelStudioError` with the answer's `status`; none of them
+    ever holds a token or a query.
+    """
+
+    def whoami(self) -> dict[str, Any]:
+        """The token's user: `id`, `email` ..."""
+        return dict(self._get("/api/current-user/whoami"))
+
+    def version(self) -> str:
+        """Label Studio's release, e.g. `1.23.2`."""
+        return str(dict(self._get("/api/version")).get("release", ""))
+
+    # -- projects ------------------------------------------------------------------------------------------------
+    def project(self, project_id: int) -> ProjectInfo:
+        """One project.
+
+        Raises:
+            LabelStudioError: with status 404 if there is none (any more).
+        """
+        return _project(self._get(f"/api/projects/{project_id}/"))
+
+    def projects(self) -> list[ProjectInfo]:
+        """All projects that the token's user may see, by id."""
+        found: list[ProjectInfo] = []
+        page = 1
+        while True:
+            answer = dict(self._get("/api/projects/", {"page": page, "page_size": _PAGE}))
+            found += [_project(item) for item in answer.get("results", [])]
+            if not answer.get("next"):
+                return sorted(found, key=lambda project: project.id)
+            page += 1
+
+    def signs(self, project: ProjectInfo) -> str:
+        """Cheap figures (one request for one task) that differ from last time where an export pays.
+
+        The counts show annotations made, deleted, skipped and turned into drafts, and deleted tasks. An edited
+        annotation changes no count, but the `updated_at` of its task. Storing or deleting a prediction changes that as
+        well, so only tasks with an annotation are looked at.
+        """
+        newest = self._tasks(project.id, [_filter("total_annotations", "greater", 0)], "-tasks:updated_at", 1)
+        skipped = self._tasks(
+            project.id, [_filter("cancelled_annotations", "greater", 0)], "-tasks:updated_at", 1
+        )
+        last = [f"{task['id']}@{task.get('updated_at')}" for task in (*newest, *skipped)]
+        counts = (
+            project.task_number,
+            project.num_tasks_with_annotations,
+            project.total_annotations_number,
+            project.skipped_annotations_number,
+            project.ground_truth_number,
+        )
+        return " ".join([*map(str, counts), *last])
+
+    # -- tasks ---------------------------------------------------------------------------------------------------
+    def export(self, project_id: int, tasks: Collection[int] | None = None) -> list[dict[str, Any]]:
+        """Annotated tasks with their annotations, skipped ones among them; `predictions` are ids only.
+
+        An exported annotation has `id task project completed_by result was_cancelled ground_truth created_at updated_at
+        lead_time parent_prediction updated_by last_action bulk_created unique_id import_id draft_created_at` and more.
+        Made in bulk from predictions: `bulk_created` is false all the same, `updated_by` and `lead_time` are null.
+        `parent_prediction` turns null, without any change of `updated_at`, once that prediction is deleted.
+        Asking does not make Label Studio ask for predictions.
+
+        Args:
+            project_id: the project.
+            tasks: only these tasks; one that is missing from the answer has no annotation (any more).
+        """
+        path, kind = f"/api/projects/{project_id}/export", {"exportType": "JSON"}
+        patience = self._timeout * _EXPORT_PATIENCE
+        if tasks is None:
+            return list(self._get(path, kind, timeout=patience))
+        found: list[dict[str, Any]] = []
+        ordered = sorted(set(tasks))
+        for start in range(0, len(ordered), _EXPORTED_AT_ONCE):
+            ids = ordered[start : start + _EXPORTED_AT_ONCE]
+            found += self._get(path, {**kind, "ids[]": ids}, timeout=patience)
+        return found
+
+    def task(self, task_id: int) -> dict[str, Any]:
+        """One task with `annotations`, `predictions` and `drafts` in whole.
+
+        Label Studio asks its ML backend, that is us, for a prediction first where the task has none; `export` with the
+        task's id does not. `completed_by` is a dict here and a number in the export.
+        """
+        return dict(self._get(f"/api/tasks/{task_id}/", {"resolve_uri": "false"}))
+
+    def unlabeled_tasks(self, project_id: int, *, limit: int | None = None) -> list[dict[str, Any]]:
+        """Tasks without any annotation (a skip counts as one), those first that the label stream shows first.
+
+        The stream goes by id where the project's sampling is sequential; where it is random there is no order to know.
+        Tasks come without predictions and annotations, with `id data meta total_predictions updated_at` and more,
+        addresses in `data` as they were imported. Pages are told by the last id, so tasks that are annotated meanwhile
+        cannot push others out of sight.
+
+        Args:
+            project_id: the project.
+            limit: at most so many; None for all.
+        """
+        found: list[dict[str, Any]] = []
+        last = 0
+        while limit is None or len(found) < limit:
+            size = _PAGE if limit is None else min(_PAGE, limit - len(found))
+            empty = [_filter("total_annotations", "equal", 0), _filter("cancelled_annotations", "equal", 0)]
+            page = self._tasks(project_id, [*empty, _filter("id", "greater", last)], "tasks:id", size)
+            found += page
+            if len(page) < size:
+                break
+            last = int(page[-1]["id"])
+        return found
+
+    def tasks(self, project_id: int, ids: Collection[int]) -> list[dict[str, Any]]:
+        """The tasks with these ids, as `unlabeled_tasks` gives them; missing ones are left out.
+
+        Unlike `task`, it does not make Label Studio ask its ML backend first.
+        """
+        if not ids:
+            return []
+        named = [_filter("id", "equal", number) for number in sorted(ids)]
+        return self._tasks(project_id, named, "tasks:id", len(named), conjunction="or")
+
+    # -- predictions ---------------------------------------------------------------------------------------------
+    def create_prediction(
+        self, task_id: int, result: Sequence[Mapping[str, Any]], score: float, model_version: str
+    ) -> int:
+        """Store a prediction; returns its id. No event tells the backend of it.
+
+        Raises:
+            LabelStudioError: with status 400 if the task is gone (any more).
+        """
+        body = {"task": task_id, "result": list(result), "score": score, "model_version": model_version}
+        return int(self.ask("POST", "/api/predictions/", body=body)["id"])
+
+    def delete_predictions(self, ids: Iterable[int]) -> set[int]:
+        """Delete predictions one by one; returns those that are gone now (the missing ones too).
+
+        Annotations made from one lose their `parent_prediction`. A refused one is left and not returned.
+        """
+        gone: set[int] = set()
+        for prediction in ids:
+            try:
+                self.ask("DELETE", f"/api/predictions/{prediction}/")
+            except LabelStudioError as error:
+                if isinstance(error, Unreachable) or error.status == 401:
+                    raise
+                if error.status != 404:
+                    continue
+            gone.add(prediction)
+        return gone
+
+    def predictions(self, task_id: int) -> list[dict[str, Any]]:
+        """A task's predictions in whole: `id task project model_version score result created_at` and more."""
+        return list(self._get("/api/predictions/", {"task": task_id}))
+
+    # -- backends and webhooks -----------------------------------------------------------------------------------
+    def backends(self, project_id: int) -> list[dict[str, Any]]:
+        """ML backends connected to a project: `id url title state is_interactive` and more."""
+        return list(self._get("/api/ml/", {"project": project_id}))
+
+    def webhooks(self, project_id: int) -> list[dict[str, Any]]:
+        """A project's webhooks: `id url headers is_active actions` and more. `headers` may hold passwords."""
+        return list(self._get("/api/webhooks/", {"project": project_id}))
+
+    def patch_webhook(self, webhook_id: int, *, headers: Mapping[str, str], url: str | None = None) -> None:
+        """Set what Label Studio sends along with a webhook's events."""
+        body: dict[str, Any] = {"headers": dict(headers), **({} if url is None else {"url": url})}
+        self.ask("PATCH", f"/api/webhooks/{webhook_id}/", body=body)
+
+    # -- parts of requests ---------------------------------------------------------------------------------------
+    def _tasks(
+        self,
+        project_id: int,
+        filters: list[dict[str, Any]],
+        ordering: str,
+        size: int,
+        conjunction: str = "and",
+    ) -> list[dict[str, Any]]:
+        query = {"filters": {"conjunction": conjunction, "items": filters}, "ordering": [ordering]}
+        asked = {"project": project_id, "page": 1, "page_size": size, "resolve_uri": "false"}
+        return list(self._get("/api/tasks/", {**asked, "query": json.dumps(query)})["tasks"])
+
+    def _get(self, path: str, query: Mapping[str, Any] | None = None, *, timeout: float | None = None) -> Any:
+        return self.ask("GET", path, query=query, timeout=timeout)
+
+
+def _filter(column: str, operator: str, value: int) -> dict[str, Any]:
+    return {"filter": f"filter:tasks:{column}", "operator": operator, "type": "Number", "value": value}
+
+
+def _project(answer: Any) -> ProjectInfo:
+    try:
+        return ProjectInfo.model_validate(answer)
+    except ValidationError as error:
+        fields = ", ".join(sorted({str(item["loc"][0]) for item in error.errors() if item["loc"]}))
+        raise LabelStudioError(f"Label Studio described a project in an unknown way ({fields}).") from None

@@ -1,0 +1,5 @@
+"""Approvals become examples: events are hints, the export is the truth. Knows no queue and no network model."""
+
+from backend.learner.learner import Describe, Learner, Learnt
+
+__all__ = ["Describe", "Learner", "Learnt"]

@@ -1,0 +1,95 @@
+"""What an annotation of Label Studio teaches: whether it counts as approved, how it came about, and its masks."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backend import regions
+from backend.label_config import LabelConfig, Target
+from backend.store import Approval
+from backend.store.records import ApprovalKind
+
+# Fields of a region that an untouched re-submission may change, though it says the same.
+_INCIDENTAL = ("id", "origin", "score", "meta", "parentID", "readonly", "hidden", "locked", "touches")
+
+
+def counts(
+    annotation: Mapping[str, Any], approved_when: Literal["submitted", "ground_truth"], learn_from_bulk: bool
+) -> bool:
+    """Whether an annotation is an approval: submitted, not skipped, and looked at by a person."""
+    if not isinstance(annotation.get("id"), int) or annotation.get("was_cancelled"):
+        return False
+    if approved_when == "ground_truth" and not annotation.get("ground_truth"):
+        return False
+    return learn_from_bulk or not made_in_bulk(annotation)
+
+
+def made_in_bulk(annotation: Mapping[str, Any]) -> bool:
+    """Whether "Create annotations from predictions" made it, so that nobody has looked.
+
+    Such a row has no lead time and nobody who ever saved it, and comes from a prediction (Label Studio 1.23, measured):
+    it has a parent, until that is deleted, and our regions say so by their origin.
+    """
+    if annotation.get("updated_by") is not None or annotation.get("lead_time") is not None:
+        return False
+    ours = any(region.get("origin") == "prediction" for region in result_of(annotation))
+    return ours or annotation.get("parent_prediction") is not None
+
+
+def kind(annotation: Mapping[str, Any]) -> ApprovalKind:
+    """Drawn from nothing, corrected from a prediction, or accepted unchanged; by the regions' `origin`."""
+    origins = {region.get("origin") for region in result_of(annotation)}
+    if annotation.get("parent_prediction") is None and not origins & {"prediction", "prediction-changed"}:
+        return "drawn"
+    return "corrected" if origins & {"manual", "prediction-changed"} else "accepted"
+
+
+def result_of(annotation: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The annotation's regions; an empty list where it has none or they are malformed."""
+    result = annotation.get("result")
+    return [region for region in result if isinstance(region, Mapping)] if isinstance(result, list) else []
+
+
+def masks(annotation: Mapping[str, Any], targets: Sequence[Target]) -> dict[str, NDArray[np.bool_]]:
+    """Masks by target id, `[H, W]` bool at the image's size; targets without a mask are left out.
+
+    Raises:
+        RegionError: where a region of a target cannot be read.
+    """
+    result = result_of(annotation)
+    decoded = {target.id: regions.decode(result, target) for target in targets}
+    return {target: mask for target, mask in decoded.items() if mask is not None}
+
+
+def digest(annotation: Mapping[str, Any], config: LabelConfig) -> str:
+    """Hash of what an annotation says under a label config; incidental fields do not count."""
+    says = [
+        {name: value for name, value in region.items() if name not in _INCIDENTAL}
+        for region in result_of(annotation)
+    ]
+    spoken = {"result": says, "targets": config.fingerprint}
+    return hashlib.sha256(json.dumps(spoken, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def approval(
+    project: str, task: Mapping[str, Any], annotation: Mapping[str, Any], config: LabelConfig
+) -> Approval:
+    """The record of an approved annotation."""
+    lead_time = annotation.get("lead_time")
+    annotator = annotation.get("completed_by")
+    if isinstance(annotator, Mapping):
+        annotator = annotator.get("id")
+    return Approval(
+        project=project,
+        task=int(task["id"]),
+        annotation=int(annotation["id"]),
+        kind=kind(annotation),
+        annotator=annotator if isinstance(annotator, int) else None,
+        at=str(annotation.get("updated_at") or annotation.get("created_at") or ""),
+        digest=digest(annotation, config),
+        lead_time=float(lead_time) if isinstance(lead_time, int | float) else None,
+    )

@@ -1,0 +1,316 @@
+"""Learner: applies events and exports to the store, and says as a value what that changed."""
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backend.errors import ImageError, LabelConfigError, NotFound, RegionError
+from backend.images import ImageLoader
+from backend.label_config import LabelConfig, Target, image_url, parse
+from backend.label_studio import LabelStudio
+from backend.learner import annotations, kept, pool
+from backend.protocol import as_list, ids_of, project_key
+from backend.revision import pays_between
+from backend.settings import Settings
+from backend.store import Approval, Change, Event, ExampleInfo, Store, StoredExample
+from backend.store.pictures import pack_image, pack_mask
+
+log = logging.getLogger(__name__)
+
+_RECONCILED_LONG_AGO = 3600.0
+
+Describe = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What an event or a reconcile changed.
+
+    Attributes:
+        moved: whether the project's revision moved.
+        approved: approvals that are new or say something else.
+        withdrawn: approvals that are gone.
+        unread: task id and reason for approvals whose image or regions could not be read; they are tried again.
+        new_tasks: whether there may be tasks to predict ahead.
+    """
+
+    moved: bool = False
+    approved: int = 0
+    withdrawn: int = 0
+    unread: tuple[tuple[int, str], ...] = ()
+    new_tasks: bool = False
+
+
+class _Tally:
+    """What has changed so far in one pass."""
+
+    def __init__(self) -> None:
+        self.changed = False  # an example was corrected or withdrawn
+        self.approved = 0
+        self.withdrawn = 0
+        self.unread: list[tuple[int, str]] = []
+
+
+class Learner:
+    """Turns approved annotations into examples of the store."""
+
+    def __init__(
+        self, store: Store, label_studio: LabelStudio, images: ImageLoader, describe: Describe, settings: Settings
+    ) -> None:
+        self._store = store
+        self._label_studio = label_studio
+        self._images = images
+        self._describe = describe
+        self._settings = settings
+
+    def apply(self, event: Event) -> Learnt:
+        """Apply one stored event, from its payload alone.
+
+        Idempotent: an event applied twice, or one older than what is known, changes nothing.
+        """
+        body = event.body
+        moved = self._see_config(event.project, body.get("project"))
+        tally = _Tally()
+        before = self._approvals_ever(event.project)
+        match event.action:
+            case "ANNOTATION_CREATED" | "ANNOTATION_UPDATED" | "ANNOTATIONS_CREATED":
+                self._apply_annotations(event, tally)
+            case "ANNOTATIONS_DELETED" | "ANNOTATION_DELETED":
+                gone = ids_of(body.get("annotations")) + ids_of(body.get("annotation"))
+                self._withdraw(event.project, gone, tally)
+            case "TASKS_DELETED":
+                self._forget_tasks(event.project, ids_of(body.get("tasks")) + ids_of(body.get("task")), tally)
+        learnt = self._conclude(event.project, before, tally, moved)
+        created = event.action == "TASKS_CREATED"
+        return Learnt(learnt.moved, learnt.approved, learnt.withdrawn, learnt.unread, new_tasks=created or learnt.moved)
+
+    def reconcile(self, project: str, tasks: Collection[int] | None = None) -> Learnt:
+        """Make the project's approvals equal to Label Studio's: all of them, or those of some tasks.
+
+        Raises:
+            Unreachable: no answer; nothing has changed.
+            Unauthorized: Label Studio refused the token.
+            NotFound: the project is gone, or another one has its number.
+        """
+        number = int(project.partition(".")[0])
+        info = self._label_studio.project(number)
+        if info.key != project:
+            raise NotFound(f"project {project} is no longer what Label Studio has under number {number}.")
+        moved = self._see_config(project, {"label_config": info.label_config})
+        before = self._approvals_ever(project)
+        started = time.time()
+        signs = self._label_studio.signs(info)
+        tally = _Tally()
+        wanted = None if tasks is None else set(tasks)
+        exported = self._label_studio.export(number, wanted)
+        truth: set[int] = set()
+        for task in _newest_first(exported):
+            for annotation in as_list(task.get("annotations")):
+                if self._counts(annotation):
+                    truth.add(int(annotation["id"]))
+                    self._teach(project, task, annotation, tally)
+        known = self._store.approvals(project, tasks=wanted)
+        self._withdraw(project, [a.annotation for a in known if a.annotation not in truth], tally)
+        if wanted is None and not tally.unread:
+            self._store.mark_reconciled(project, started, signs)
+            self._store.set_note(f"reconcile-seconds:{project}", str(time.time() - started))
+        learnt = self._conclude(project, before, tally, moved)
+        return Learnt(learnt.moved, learnt.approved, learnt.withdrawn, learnt.unread, new_tasks=True)
+
+    def is_due(self, project: str) -> bool:
+        """Whether a full reconcile pays: never done, long ago, or Label Studio's cheap figures differ.
+
+        Exports of a large project take long; one that differs is due only after twenty times as long.
+
+        Raises:
+            LabelStudioError: as `reconcile`.
+        """
+        record = self._store.project(project)
+        if record is None:
+            return True
+        age = time.time() - record.reconciled
+        if age > _RECONCILED_LONG_AGO:
+            return True
+        if age < 20 * float(self._store.note(f"reconcile-seconds:{project}") or 0):
+            return False
+        return self._label_studio.signs(self._label_studio.project(record.id)) != record.signs
+
+    # -- one thing at a time -------------------------------------------------------------------------------------
+    def _see_config(self, project: str, payload: object) -> bool:
+        """Remember the label config in a payload's project; whether the revision moved."""
+        xml = payload.get("label_config") if isinstance(payload, Mapping) else None
+        if not isinstance(xml, str) or not xml:
+            return False
+        try:
+            fingerprint = parse(xml).fingerprint
+        except LabelConfigError as error:
+            log.warning("project %s: label config ignored: %s", project, error)
+            return False
+        return self._store.put_label_config(project, xml, fingerprint)
+
+    def _config(self, project: str) -> LabelConfig:
+        record = self._store.project(project)
+        return parse(record.label_config) if record and record.label_config else LabelConfig(())
+
+    def _approvals_ever(self, project: str) -> int:
+        record = self._store.project(project)
+        return record.approvals if record else 0
+
+    def _counts(self, annotation: Mapping[str, Any]) -> bool:
+        return annotations.counts(annotation, self._settings.approved_when, self._settings.learn_from_bulk)
+
+    def _apply_annotations(self, event: Event, tally: _Tally) -> None:
+        tasks = {task["id"]: task for task in as_list(event.body.get("task")) if isinstance(task.get("id"), int)}
+        single = event.action != "ANNOTATIONS_CREATED"
+        for annotation in as_list(event.body.get("annotation")):
+            task = tasks.get(annotation.get("task"), next(iter(tasks.values()), None) if single else None)
+            if self._counts(annotation) and task is not None:
+                self._teach(event.project, task, annotation, tally)
+            elif isinstance(annotation.get("id"), int):
+                self._withdraw(event.project, [annotation["id"]], tally)
+
+    def _teach(self, project: str, task: Mapping[str, Any], annotation: Mapping[str, Any], tally: _Tally) -> None:
+        """Store one approval with its examples; what cannot be read is noted in the tally."""
+        config = self._config(project)
+        approval = annotations.approval(project, task, annotation, config)
+        known = self._store.approvals(project, tasks=[approval.task])
+        same = [a for a in known if a.annotation == approval.annotation]
+        if same and same[0].digest == approval.digest:
+            return
+        try:
+            masks = annotations.masks(annotation, config.targets)
+            examples = [] if self._superfluous(approval, masks) else self._examples(approval, task, masks, config)
+        except (ImageError, RegionError) as error:
+            tally.unread.append((approval.task, str(error)))
+            log.warning("project %s task %d: approval not usable yet: %s", project, approval.task, error)
+            return
+        earlier = {info.key for info in self._store.pool(project) if info.annotation == approval.annotation}
+        change = self._store.put_approval(approval, examples)
+        if change in (Change.NEW, Change.CHANGED):
+            tally.approved += 1
+            now = {example.info.key for example in examples}
+            tally.changed |= change is Change.CHANGED and earlier != now
+            self._bound(project, {example.info.target for example in examples})
+            self._store.add_kept(kept.compare(self._store, approval, masks))
+
+    def _superfluous(self, approval: Approval, masks: Mapping[str, NDArray[np.bool_]]) -> bool:
+        """Whether every pool that the approval would join is full of newer masks that people drew or corrected."""
+
+        def full(target: str) -> bool:
+            newer = [
+                info
+                for info in self._store.pool(approval.project, target)
+                if info.at > approval.at and info.kind != "accepted" and info.annotation != approval.annotation
+            ]
+            return len(newer) >= self._settings.pool_size
+
+        return bool(masks) and all(full(target) for target in masks)
+
+    def _examples(
+        self,
+        approval: Approval,
+        task: Mapping[str, Any],
+        masks: Mapping[str, NDArray[np.bool_]],
+        config: LabelConfig,
+    ) -> list[StoredExample]:
+        data = task.get("data")
+        examples = []
+        for target in config.targets:
+            mask = masks.get(target.id)
+            if mask is None:
+                continue
+            url = image_url(target.value, data) if isinstance(data, Mapping) else None
+            if url is None:
+                raise ImageError(f"the task has no image under '{target.value}'.")
+            image = self._images.open(url, approval.task)
+            examples.append(self._example(approval, target, image, _fit(mask, image)))
+        return examples
+
+    def _example(
+        self, approval: Approval, target: Target, image: NDArray[np.uint8], mask: NDArray[np.bool_]
+    ) -> StoredExample:
+        image_png, mask_png = pack_image(image), pack_mask(mask)
+        content = hashlib.sha256(image_png + mask_png)
+        content.update(f"{approval.project} {approval.annotation} {target.id}".encode())
+        info = ExampleInfo(
+            key=content.hexdigest()[:32],
+            project=approval.project,
+            target=target.id,
+            task=approval.task,
+            annotation=approval.annotation,
+            kind=approval.kind,
+            annotator=approval.annotator,
+            at=approval.at,
+            area=float(mask.mean()),
+            descriptor=self._describe(image).astype(np.float32).tobytes(),
+        )
+        return StoredExample(info, image_png, mask_png)
+
+    def _bound(self, project: str, targets: Collection[str]) -> None:
+        for target in targets:
+            leaving = pool.surplus(self._store.pool(project, target), self._settings.pool_size)
+            if leaving:
+                self._store.drop_examples(leaving)
+
+    def _withdraw(self, project: str, gone: Sequence[int], tally: _Tally) -> None:
+        if not gone:
+            return
+        taught = {info.annotation for info in self._store.pool(project)}
+        withdrawn = self._store.withdraw(project, gone)
+        tally.withdrawn += len(withdrawn)
+        tally.changed |= any(approval.annotation in taught for approval in withdrawn)
+
+    def _forget_tasks(self, project: str, tasks: Sequence[int], tally: _Tally) -> None:
+        if tasks:
+            self._withdraw(project, [a.annotation for a in self._store.approvals(project, tasks=tasks)], tally)
+            self._store.forget_tasks(project, tasks)
+
+    def _conclude(self, project: str, before: int, tally: _Tally, moved: bool) -> Learnt:
+        """Move the revision once for all that changed, if it pays."""
+        pays = pays_between(before, self._approvals_ever(project))
+        if not moved and (tally.changed or pays):
+            self._store.move_generation(project)
+            moved = True
+        return Learnt(moved, tally.approved, tally.withdrawn, tuple(tally.unread))
+
+
+def key_of(payload: Mapping[str, Any], store: Store) -> str | None:
+    """The project key that a webhook's payload means; by number alone where the payload lacks its time."""
+    key = project_key(payload.get("project"))
+    if key is None or "." in key:
+        return key
+    same = [record.key for record in store.projects() if str(record.id) == key]
+    return same[-1] if same else None
+
+
+def _newest_first(tasks: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Tasks by their latest annotation: once the pool is full of what is recent, older images need no reading."""
+
+    def latest(task: Mapping[str, Any]) -> str:
+        return max((str(a.get("updated_at") or "") for a in as_list(task.get("annotations"))), default="")
+
+    return sorted(tasks, key=latest, reverse=True)
+
+
+def _fit(mask: NDArray[np.bool_], image: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """The mask at the image's size; they differ only where the file changed after it was annotated.
+
+    Raises:
+        RegionError: if the proportions differ, so that mask and image cannot belong together.
+    """
+    height, width = image.shape[:2]
+    if mask.shape == (height, width):
+        return mask
+    if abs(mask.shape[1] / mask.shape[0] - width / height) > 0.02 * width / height:
+        raise RegionError(f"the mask is {mask.shape[1]} x {mask.shape[0]}, but the image {width} x {height}.")
+    rows = np.arange(height) * mask.shape[0] // height
+    columns = np.arange(width) * mask.shape[1] // width
+    fitted: NDArray[np.bool_] = mask[rows[:, None], columns]
+    return fitted
+

@@ -1,0 +1,35 @@
+"""Figures for Prometheus, in a registry of their own; knows only names and numbers."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 60)
+
+
+class Metrics:
+    """All figures of one process; `render` is what `/metrics` answers."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Histogram(
+            "seggpt_request_seconds", "Time to answer, by route", ["route"], buckets=_SECONDS, registry=self.registry
+        )
+        self.predictions = Counter(
+            "seggpt_predictions_total", "Tasks asked for, by what came of them", ["outcome"], registry=self.registry
+        )
+        self.events = Counter("seggpt_events_total", "Webhook events, by action", ["action"], registry=self.registry)
+        self.pool = Gauge(
+            "seggpt_pool_examples", "Examples in the pool", ["project", "target"], registry=self.registry
+        )
+        self.approvals = Gauge("seggpt_approvals", "Approvals ever", ["project"], registry=self.registry)
+        self.kept = Gauge(
+            "seggpt_kept_iou_mean", "Mean kept IoU of the last 50 submissions", ["project"], registry=self.registry
+        )
+        self.kept_count = Gauge(
+            "seggpt_kept_iou_count", "Submissions that had a prediction", ["project"], registry=self.registry
+        )
+        self.queue = Gauge("seggpt_queue_depth", "Jobs waiting, by lane", ["lane"], registry=self.registry)
+        self.pending_events = Gauge("seggpt_pending_events", "Stored events not dealt with", registry=self.registry)
+
+    def render(self) -> bytes:
+        """The text exposition format, UTF-8."""
+        return generate_latest(self.registry)

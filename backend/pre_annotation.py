@@ -1,0 +1,186 @@
+"""Pre-annotation: which tasks are predicted ahead, in what order; pushes predictions and tidies superseded ones.
+
+Works in short steps, so that it gives way: a step says as a value whether more is to be done, and by whom.
+"""
+
+import logging
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from backend import revision
+from backend.errors import LabelStudioError
+from backend.label_studio import LabelStudio
+from backend.predictor import Predictor, TaskPrediction
+from backend.revision import Snapshot
+from backend.settings import Settings
+from backend.store import Store, TaskState
+from backend.store.records import TaskStatus
+
+log = logging.getLogger(__name__)
+
+STEP_TASKS = 8
+"""Tasks a step predicts at most before it gives way."""
+
+PREDICTING = "predict:"
+"""Prefix of the leases that are held while a request is answered."""
+
+_PUSHED = "pushed"
+_ANSWERED = "answered"
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step did.
+
+    Attributes:
+        pushed: predictions that Label Studio now holds.
+        removed: superseded predictions of ours that it no longer holds.
+        more: whether another step would find work.
+    """
+
+    pushed: int = 0
+    removed: int = 0
+    more: bool = False
+
+
+class PreAnnotation:
+    """Predicts ahead and pushes through Label Studio's API."""
+
+    def __init__(
+        self, store: Store, label_studio: LabelStudio, predictor: Predictor, settings: Settings, checkpoint: str
+    ) -> None:
+        self._store = store
+        self._label_studio = label_studio
+        self._predictor = predictor
+        self._settings = settings
+        self._checkpoint = checkpoint
+
+    def step(self, project: str) -> Step:
+        """Predict and push the next few unlabeled tasks, in the order in which the label stream shows them.
+
+        Raises:
+            LabelStudioError: Label Studio gave no answer or refused; nothing is lost, step again later.
+        """
+        if self._settings.pre_annotate_limit == 0:
+            return Step()
+        if self._store.held(PREDICTING):
+            return Step(more=True)
+        snapshot = revision.take(self._store, project, self._checkpoint)
+        if not snapshot.ready:
+            return Step()
+        number = _number(project)
+        settled = self._settled(project, snapshot.revision)
+        enough = len(settled) + STEP_TASKS + 1
+        ahead = self._label_studio.unlabeled_tasks(number, limit=min(enough, self._settings.pre_annotate_limit or enough))
+        waiting = [task for task in ahead if task["id"] not in settled]
+        done = self._push(snapshot, waiting[:STEP_TASKS])
+        return Step(done.pushed, done.removed, more=len(waiting) > STEP_TASKS)
+
+    def left_overs(self, project: str, tasks: Sequence[int]) -> Step:
+        """Predict and push the tasks that a request did not reach; those already there are skipped."""
+        if self._store.held(PREDICTING):
+            return Step(more=True)
+        snapshot = revision.take(self._store, project, self._checkpoint)
+        settled = self._settled(project, snapshot.revision)
+        waiting = [task for task in tasks if task not in settled]
+        now = waiting[:STEP_TASKS]
+        found = self._label_studio.tasks(_number(project), now)
+        self._store.forget_tasks(project, set(now) - {task["id"] for task in found})
+        done = self._push(snapshot, found)
+        return Step(done.pushed, done.removed, more=len(waiting) > STEP_TASKS)
+
+    def queue(self, snapshot: Snapshot, tasks: Iterable[int], reason: str) -> None:
+        """Note that tasks wait for a background prediction, and why."""
+        self._note(snapshot, tasks, "queued", reason)
+
+    def answered(self, snapshot: Snapshot, tasks: Iterable[int]) -> None:
+        """Note that tasks were predicted in a reply, which Label Studio stores if it was still listening."""
+        self._note(snapshot, tasks, "done", _ANSWERED)
+
+    def failed(self, snapshot: Snapshot, reasons: Mapping[int, str]) -> None:
+        """Note why tasks could not be predicted."""
+        now = time.time()
+        self._store.set_task_states(
+            TaskState(snapshot.project, task, "failed", reason, snapshot.revision, now)
+            for task, reason in reasons.items()
+        )
+
+    # -- inside --------------------------------------------------------------------------------------------------
+    def _note(self, snapshot: Snapshot, tasks: Iterable[int], status: TaskStatus, reason: str) -> None:
+        now = time.time()
+        self._store.set_task_states(
+            TaskState(snapshot.project, task, status, reason, snapshot.revision, now) for task in tasks
+        )
+
+    def _settled(self, project: str, version: str) -> set[int]:
+        """Tasks that need nothing under this revision: pushed, or failed in a way that asking again won't mend."""
+        return {
+            state.task
+            for state in self._store.task_states(project)
+            if state.revision == version and (state.status == "failed" or state.reason == _PUSHED)
+        }
+
+    def _push(self, snapshot: Snapshot, tasks: Sequence[Mapping[str, Any]]) -> Step:
+        if not tasks:
+            return Step()
+        held = {task["id"]: self._ours(task["id"]) for task in tasks}
+        there = [task for task, versions in held.items() if snapshot.revision in versions.values()]
+        self._note(snapshot, there, "done", _PUSHED)
+        wanted = [task for task in tasks if task["id"] not in there]
+        self._note(snapshot, [task["id"] for task in wanted], "running", "")
+        predictions = self._predictor.predict(snapshot, wanted)
+        self.failed(snapshot, predictions.failed)
+        self._note(snapshot, predictions.unready, "queued", "nothing approved yet")
+        pushed = [task for task, prediction in predictions.done.items() if self._push_one(snapshot, prediction)]
+        self._note(snapshot, pushed, "done", _PUSHED)
+        # Deleting a prediction blanks the `parent_prediction` of annotations made from it: leave labeled tasks alone.
+        unlabeled = {task["id"] for task in tasks if not task.get("total_annotations")}
+        removed = self._remove_superseded(snapshot, held, unlabeled & {*there, *pushed})
+        return Step(len(pushed), removed)
+
+    def _ours(self, task: int) -> dict[int, str]:
+        """Version by id of the predictions of ours that Label Studio holds for a task."""
+        held = self._label_studio.predictions(task)
+        return {row["id"]: row["model_version"] for row in held if revision.is_ours(row.get("model_version"))}
+
+    def _push_one(self, snapshot: Snapshot, prediction: TaskPrediction) -> bool:
+        try:
+            number = self._label_studio.create_prediction(
+                prediction.task, prediction.result, prediction.score, prediction.revision
+            )
+        except LabelStudioError as error:
+            if error.status not in (400, 404):
+                raise
+            self._store.forget_tasks(snapshot.project, [prediction.task])  # the task is gone
+            return False
+        for record in self._store.predictions(snapshot.project, prediction.task):
+            if record.revision == prediction.revision:
+                self._store.put_prediction(record.with_pushed(number))
+        return True
+
+    def _remove_superseded(
+        self, snapshot: Snapshot, held: Mapping[int, Mapping[int, str]], settled: Collection[int]
+    ) -> int:
+        """Remove older predictions of ours where the newer one is in place."""
+        old = [
+            number
+            for task in settled
+            for number, version in held.get(task, {}).items()
+            if version != snapshot.revision
+        ]
+        if not old:
+            return 0
+        try:
+            gone = self._label_studio.delete_predictions(old)
+        except LabelStudioError as error:
+            log.warning("project %s: superseded predictions stay for now: %s", snapshot.project, error)
+            return 0
+        self._store.forget_pushed(snapshot.project, gone)
+        return len(gone)
+
+
+def _number(project: str) -> int:
+    """Label Studio's number of a project, from its key."""
+    return int(project.partition(".")[0])

@@ -1,0 +1,337 @@
+"""Predictor: tasks to predictions within a deadline, on one snapshot; pushes nothing and stores what it gave."""
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backend import regions
+from backend.errors import ImageError
+from backend.images import ImageLoader
+from backend.label_config import Target, image_url
+from backend.revision import Snapshot
+from backend.settings import Settings
+from backend.store import ExampleInfo, PredictionRecord, Store
+from backend.store.pictures import PREDICTION_SIDE, pack_mask, unpack_image, unpack_mask
+from model.device import DeviceMemoryError
+from model.example import Context, Example
+from model.retrieval import choose
+from model.segmenter import Query, Segmenter
+
+log = logging.getLogger(__name__)
+
+# Masks of one step are in memory together, four bytes a pixel.
+_STEP_PIXELS = 48_000_000
+_STEP_SECONDS = 4.0
+
+
+@dataclass(frozen=True)
+class TaskPrediction:
+    """What was predicted for one task.
+
+    Attributes:
+        task: Label Studio's task id.
+        result: regions, ready to send; empty where no mask was found.
+        score: expected kept IoU, 0 to 1.
+        revision: `model_version`.
+    """
+
+    task: int
+    result: list[dict[str, Any]]
+    score: float
+    revision: str
+
+    def wire(self) -> dict[str, Any]:
+        """As `/predict` answers it."""
+        return {"result": self.result, "score": self.score, "model_version": self.revision}
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What came of a request.
+
+    Attributes:
+        done: predictions by task id.
+        failed: reasons by task id, for people.
+        unready: tasks for which nothing has been approved yet.
+        unreached: tasks that the deadline left over, in the order asked for.
+    """
+
+    done: dict[int, TaskPrediction] = field(default_factory=dict)
+    failed: dict[int, str] = field(default_factory=dict)
+    unready: tuple[int, ...] = ()
+    unreached: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A task whose images are read and whose contexts are chosen."""
+
+    task: int
+    images: dict[str, NDArray[np.uint8]]  # by the image tag's value
+    contexts: tuple[tuple[Target, Context], ...]
+    started: float
+
+    @property
+    def pixels(self) -> int:
+        return sum(int(np.prod(self.images[target.value].shape[:2])) for target, _ in self.contexts)
+
+    def key(self, snapshot: Snapshot) -> tuple[Any, ...]:
+        chosen = tuple((target.id, context.keys) for target, context in self.contexts)
+        return (snapshot.project, self.task, snapshot.revision, chosen)
+
+
+class Predictor:
+    """Segments tasks of one project after another; safe to share between threads."""
+
+    def __init__(self, store: Store, images: ImageLoader, segmenter: Segmenter, settings: Settings) -> None:
+        self._store = store
+        self._images = images
+        self._segmenter = segmenter
+        self._settings = settings
+        self._examples = _Bounded(max(64, 4 * settings.pool_size))
+        self._recent = _Bounded(256)
+
+    def predict(
+        self, snapshot: Snapshot, tasks: Sequence[Mapping[str, Any]], deadline: float | None = None
+    ) -> Predictions:
+        """Predict tasks in their order until the deadline.
+
+        Args:
+            snapshot: revision, targets and pool that all of them are predicted with.
+            tasks: Label Studio's tasks, with `id` and `data`.
+            deadline: `time.monotonic()` at which to stop; None for no limit.
+
+        Returns:
+            What was done, what failed and why, and what was not reached. One bad task costs only itself.
+        """
+        known = [task for task in tasks if isinstance(task.get("id"), int)]
+        if not snapshot.ready:
+            return Predictions(unready=tuple(task["id"] for task in known))
+        done: dict[int, TaskPrediction] = {}
+        failed: dict[int, str] = {}
+        unready: list[int] = []
+        pace = _Pace()
+        position = 0
+        with ThreadPoolExecutor(2, thread_name_prefix="images") as readers:
+            while position < len(known):
+                step = pace.step(deadline)
+                if step == 0:
+                    break
+                batch = known[position : position + step]
+                for task in known[position + step : position + 2 * step]:  # read ahead
+                    readers.submit(self._read_ahead, snapshot, task)
+                began = time.monotonic()
+                self._predict_some(snapshot, batch, done, failed, unready)
+                pace.took(len(batch), time.monotonic() - began)
+                position += len(batch)
+            readers.shutdown(wait=False, cancel_futures=True)
+        unreached = tuple(task["id"] for task in known[position:])
+        return Predictions(done, failed, tuple(unready), unreached)
+
+    # -- one step ------------------------------------------------------------------------------------------------
+    def _predict_some(
+        self,
+        snapshot: Snapshot,
+        batch: Sequence[Mapping[str, Any]],
+        done: dict[int, TaskPrediction],
+        failed: dict[int, str],
+        unready: list[int],
+    ) -> None:
+        waiting: list[_Prepared] = []
+        for task in batch:
+            try:
+                prepared = self._prepare(snapshot, task)
+            except ImageError as error:
+                failed[task["id"]] = str(error)
+                continue
+            if not prepared.contexts:
+                unready.append(task["id"])
+            elif (again := self._recent.get(prepared.key(snapshot))) is not None:
+                done[prepared.task] = again
+            else:
+                if waiting and sum(p.pixels for p in waiting) + prepared.pixels > _STEP_PIXELS:
+                    self._segment(snapshot, waiting, done, failed)
+                    waiting = []
+                waiting.append(prepared)
+        self._segment(snapshot, waiting, done, failed)
+
+    def _prepare(self, snapshot: Snapshot, task: Mapping[str, Any]) -> _Prepared:
+        started = time.monotonic()
+        images: dict[str, NDArray[np.uint8]] = {}
+        contexts = []
+        for target in snapshot.ready:
+            if target.value not in images:
+                images[target.value] = self._open(target.value, task)
+            chosen = self._choose(snapshot.pool[target.id], task["id"], images[target.value])
+            context = self._context([info.key for info in chosen])
+            if len(context):
+                contexts.append((target, context))
+        return _Prepared(task["id"], images, tuple(contexts), started)
+
+    def _open(self, value: str, task: Mapping[str, Any]) -> NDArray[np.uint8]:
+        data = task.get("data")
+        url = image_url(value, data) if isinstance(data, Mapping) else None
+        if url is None:
+            raise ImageError(f"the task has no image under '{value}'.")
+        return self._images.open(url, task["id"])
+
+    def _read_ahead(self, snapshot: Snapshot, task: Mapping[str, Any]) -> None:
+        for value in {target.value for target in snapshot.ready}:
+            try:
+                self._open(value, task)
+            except ImageError:
+                return  # told when its turn comes
+
+    def _choose(
+        self, pool: Sequence[ExampleInfo], task: int, image: NDArray[np.uint8]
+    ) -> tuple[ExampleInfo, ...]:
+        """At most `shots` examples, one a task (its newest); the task's own only where there is no other."""
+        newest = {info.task: info for info in pool}
+        others = [info for info in newest.values() if info.task != task] or list(newest.values())
+        if len(others) <= self._settings.shots:
+            return tuple(others)
+        query = self._segmenter.describe(image)
+        if any(len(info.descriptor) != query.nbytes for info in others):
+            return tuple(others[-self._settings.shots :])
+        descriptors = np.stack([np.frombuffer(info.descriptor, np.float32) for info in others])
+        picked = choose(query, descriptors, [info.score for info in others], self._settings.shots)
+        return tuple(others[index] for index in picked)
+
+    def _segment(
+        self,
+        snapshot: Snapshot,
+        waiting: Sequence[_Prepared],
+        done: dict[int, TaskPrediction],
+        failed: dict[int, str],
+    ) -> None:
+        if not waiting:
+            return
+        queries = [
+            Query(prepared.images[target.value], context) for prepared in waiting for target, context in prepared.contexts
+        ]
+        try:
+            probabilities = self._segmenter.segment(queries)
+        except DeviceMemoryError as error:
+            log.exception("out of memory while segmenting")
+            failed.update({prepared.task: f"out of memory: {error}" for prepared in waiting})
+            return
+        probabilities.reverse()
+        for prepared in waiting:
+            prediction = self._assemble(snapshot, prepared, probabilities)
+            done[prepared.task] = prediction
+            self._recent.put(prepared.key(snapshot), prediction)
+
+    def _assemble(
+        self, snapshot: Snapshot, prepared: _Prepared, probabilities: list[NDArray[np.float32]]
+    ) -> TaskPrediction:
+        """Regions, score and record of one task; takes its maps off the end of `probabilities`."""
+        result: list[dict[str, Any]] = []
+        scores = []
+        masks = {}
+        for target, _ in prepared.contexts:
+            probability = probabilities.pop()
+            mask = probability >= self._settings.threshold
+            score = expected_iou(probability, mask)
+            found = regions.encode(
+                mask,
+                target,
+                score=score,
+                instances=self._settings.instances,
+                min_area=self._settings.min_area,
+                probability=probability,
+            )
+            shown = regions.decode(found, target)  # what the annotator will see, specks and corners left out
+            if shown is not None:
+                masks[target.id] = pack_mask(shown, PREDICTION_SIDE)
+            scores.append(score)
+            result.extend(found)
+        prediction = TaskPrediction(prepared.task, result, float(np.mean(scores)), snapshot.revision)
+        if snapshot.project:
+            self._store.put_prediction(
+                PredictionRecord(
+                    project=snapshot.project,
+                    task=prepared.task,
+                    revision=snapshot.revision,
+                    at=time.time(),
+                    score=prediction.score,
+                    context={target.id: context.keys for target, context in prepared.contexts},
+                    masks=masks,
+                    seconds=time.monotonic() - prepared.started,
+                )
+            )
+        return prediction
+
+    def _context(self, keys: Sequence[str]) -> Context:
+        """The examples of these keys; those withdrawn since the snapshot was taken are left out."""
+        found = {key: example for key in keys if (example := self._examples.get(key)) is not None}
+        missing = [key for key in keys if key not in found]
+        for key, stored in self._store.examples(missing).items() if missing else ():
+            found[key] = Example(key, unpack_image(stored.image), unpack_mask(stored.mask))
+            self._examples.put(key, found[key])
+        return Context(tuple(found[key] for key in keys if key in found))
+
+
+def expected_iou(probability: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
+    """IoU to expect if every pixel's probability is right: expected intersection over expected union.
+
+    Args:
+        probability: `[H, W]`, 0 to 1.
+        mask: `[H, W]` bool, what is predicted.
+
+    Returns:
+        0 to 1, finite. For an empty mask, how sure it is that nothing is there.
+    """
+    inside = float(probability[mask].sum(dtype=np.float64))
+    if not mask.any():
+        return float(np.clip(1.0 - probability.max(initial=0.0), 0.0, 1.0))
+    outside = float(probability.sum(dtype=np.float64)) - inside
+    return float(np.clip(inside / (int(mask.sum()) + max(outside, 0.0)), 0.0, 1.0))
+
+
+class _Pace:
+    """How many tasks the next step takes, so that steps stay short and the deadline is kept."""
+
+    def __init__(self) -> None:
+        self._seconds = 0.0  # for one task, as seen so far
+
+    def step(self, deadline: float | None) -> int:
+        if self._seconds == 0.0:
+            return 1 if deadline is None or time.monotonic() < deadline else 0
+        most = max(1, min(8, int(_STEP_SECONDS / self._seconds)))
+        if deadline is None:
+            return most
+        return min(most, int((deadline - time.monotonic()) / self._seconds))
+
+    def took(self, tasks: int, seconds: float) -> None:
+        self._seconds = max(seconds / tasks, 1e-3)
+
+
+class _Bounded:
+    """A thread-safe dictionary that forgets what was used longest ago."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._lock = threading.Lock()
+        self._entries: OrderedDict[Any, Any] = OrderedDict()
+
+    def get(self, key: Any) -> Any:
+        with self._lock:
+            if key not in self._entries:
+                return None
+            self._entries.move_to_end(key)
+            return self._entries[key]
+
+    def put(self, key: Any, value: Any) -> None:
+        with self._lock:
+            self._entries[key] = value
+            self._entries.move_to_end(key)
+            while len(self._entries) > self._size:
+                self._entries.popitem(last=False)

@@ -1,0 +1,122 @@
+"""Label Studio's wire format towards an ML backend, as pydantic models; knows no store and no masks.
+
+Measured against Label Studio 1.23: payloads lie by omission, so nothing but the outermost shape is required here.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+# What an event may keep: everything else (invite tokens, storage passwords) is never written anywhere.
+_PROJECT_FIELDS = ("id", "created_at", "label_config", "title")
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+
+class SetupRequest(_Wire):
+    """`POST /setup`: sent before every look at the backend."""
+
+    project: str | None = None
+    label_config: str = Field("", alias="schema")
+    hostname: str = ""
+    access_token: str = Field("", repr=False)
+
+    @field_validator("project", mode="before")
+    @classmethod
+    def _as_text(cls, project: object) -> object:
+        return str(project) if isinstance(project, int | float) else project
+
+    @field_validator("label_config", "hostname", "access_token", mode="before")
+    @classmethod
+    def _none_is_empty(cls, value: object) -> object:
+        return "" if value is None else value
+
+
+class PredictRequest(_Wire):
+    """`POST /predict`: all selected tasks in one request, or one task with an interaction in `params.context`."""
+
+    tasks: list[dict[str, Any]]
+    project: str | None = None
+    label_config: str | None = None
+    params: dict[str, Any] | None = None
+
+    @field_validator("project", mode="before")
+    @classmethod
+    def _as_text(cls, project: object) -> object:
+        return str(project) if isinstance(project, int | float) else project
+
+    @property
+    def interaction(self) -> list[dict[str, Any]]:
+        """Regions of an interactive request; empty for an ordinary one."""
+        context = (self.params or {}).get("context")
+        result = context.get("result") if isinstance(context, Mapping) else None
+        return [region for region in result if isinstance(region, dict)] if isinstance(result, list) else []
+
+
+class PredictResponse(_Wire):
+    """Answer to `/predict`: as many results as tasks; `[]` says "I do not know yet"."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    results: list[Any]
+    model_version: str
+
+
+class SetupResponse(_Wire):
+    """Answer to `/setup`."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    model_version: str
+
+
+def project_key(project: Mapping[str, Any] | None) -> str | None:
+    """Label Studio's name of a project towards a backend, from a webhook's `project`.
+
+    Returns:
+        `"{id}.{created_at in whole Unix seconds}"`; `"{id}"` where the time is missing; None without an id.
+    """
+    if not isinstance(project, Mapping) or not isinstance(project.get("id"), int):
+        return None
+    created = parse_time(project.get("created_at"))
+    return f"{project['id']}" if created is None else f"{project['id']}.{int(created)}"
+
+
+def parse_time(text: object) -> float | None:
+    """ISO 8601 as Label Studio writes it, to Unix seconds; None where it is no such text."""
+    if not isinstance(text, str):
+        return None
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        return None
+
+
+def kept_of_event(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a webhook's payload that may be stored: annotations, tasks, ids, and four fields of the project."""
+    kept: dict[str, Any] = {
+        name: payload[name] for name in ("annotation", "annotations", "task", "tasks") if payload.get(name) is not None
+    }
+    project = payload.get("project")
+    if isinstance(project, Mapping):
+        kept["project"] = {name: project[name] for name in _PROJECT_FIELDS if name in project}
+    return kept
+
+
+def as_list(value: object) -> list[dict[str, Any]]:
+    """`value` where a payload holds one object, a list of objects or nothing."""
+    if isinstance(value, Mapping):
+        return [dict(value)]
+    if isinstance(value, list):
+        return [dict(item) for item in value if isinstance(item, Mapping)]
+    return []
+
+
+def ids_of(value: object) -> list[int]:
+    """Ids of the objects in `value` (one, a list, or a list of bare ids)."""
+    bare = [item for item in value if isinstance(item, int)] if isinstance(value, list) else []
+    return bare + [item["id"] for item in as_list(value) if isinstance(item.get("id"), int)]

@@ -1,0 +1,92 @@
+"""Every setting, typed, in one table; read from the environment (or `.env`) when asked, never at import."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Settings of one backend; an environment variable is the field's name in capitals."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", env_ignore_empty=True)
+
+    label_studio_url: str = Field("", description="Where Label Studio is, e.g. `http://localhost:8080`.")
+    label_studio_api_key: SecretStr = Field(
+        SecretStr(""), description="A user's token: personal access token or, where enabled, legacy token."
+    )
+    basic_auth_user: str = Field("", description="User name that Label Studio must send; empty: no check.")
+    basic_auth_pass: SecretStr = Field(SecretStr(""), description="Password that Label Studio must send.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Verbosity of the log.")
+    host: str = Field("127.0.0.1", alias="BACKEND_HOST", description="Address that `serve` listens on.")
+    port: int = Field(9090, ge=1, le=65535, description="Port that `serve` listens on.")
+
+    checkpoint: str = Field(
+        "embedded", description="`embedded`, a folder, a file (`.pth`, `.safetensors`) or a Hugging Face hub id."
+    )
+    device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:1`, `mps`.")
+    data_dir: Path = Field(Path("data"), description="Folder for the store and the queue.")
+    redis_url: SecretStr = Field(SecretStr(""), description="Redis for store and queue; empty: SQLite in `DATA_DIR`.")
+    worker: Literal["on", "off"] = Field("on", description="`off`: `serve` starts no worker; run `worker` elsewhere.")
+    admin_token: SecretStr = Field(SecretStr(""), description="Bearer token of the admin API; empty: loopback only.")
+
+    approved_when: Literal["submitted", "ground_truth"] = Field(
+        "submitted", description="What counts as approved: any submitted annotation, or ground truth only."
+    )
+    learn_from_bulk: bool = Field(
+        False, description="Whether annotations made in bulk from predictions teach (nobody looked at them)."
+    )
+    shots: int = Field(8, ge=1, le=16, description="Examples in the context of one prediction, at most.")
+    pool_size: int = Field(64, ge=1, le=1024, description="Examples kept for one target, at most.")
+    ensemble: Literal["feature", "spatial", "both"] = Field("feature", description="How several examples are used.")
+    instances: bool = Field(False, description="One region per connected component instead of one per label.")
+    min_area: float = Field(
+        0.0002, ge=0, lt=1, description="Components smaller than this share of the image are dropped."
+    )
+    threshold: float = Field(0.5, gt=0, lt=1, description="Probability from which a pixel belongs to the mask.")
+    predict_deadline: float = Field(40.0, gt=0, description="Seconds after which `/predict` answers with what it has.")
+    pre_annotate: str = Field(
+        "all", description="Tasks predicted ahead in the background: `off`, a number, or `all`."
+    )
+    reconcile_every: float = Field(60.0, ge=5, description="Seconds between looks at Label Studio for silent changes.")
+
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Comma-separated hosts besides Label Studio that images may come from, though private."
+    )
+    local_files_root: Path | None = Field(
+        None, description="Folder below which local files may be read; empty: none."
+    )
+    max_image_bytes: int = Field(100 * 2**20, ge=1, description="Largest image file read, in bytes.")
+    max_image_pixels: int = Field(100_000_000, ge=1, description="Largest image decoded, in pixels.")
+    image_timeout: float = Field(20.0, gt=0, description="Seconds for fetching one image.")
+    image_cache_bytes: int = Field(256 * 2**20, ge=0, description="Memory for decoded images, in bytes.")
+
+    @field_validator("label_studio_url")
+    @classmethod
+    def _without_trailing_slash(cls, url: str) -> str:
+        if url and not url.startswith(("http://", "https://")):
+            raise ValueError("must start with http:// or https://")
+        return url.rstrip("/")
+
+    @field_validator("pre_annotate")
+    @classmethod
+    def _off_all_or_number(cls, value: str) -> str:
+        value = value.strip().lower()
+        if value not in {"off", "all"} and not value.isdecimal():
+            raise ValueError("must be off, all or a number")
+        return value
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _split_commas(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(host.strip().lower() for host in value.split(",") if host.strip())
+        return value
+
+    @property
+    def pre_annotate_limit(self) -> int | None:
+        """Tasks to predict ahead; None for all, 0 for none."""
+        if self.pre_annotate == "all":
+            return None
+        return 0 if self.pre_annotate == "off" else int(self.pre_annotate)

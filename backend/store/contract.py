@@ -1,0 +1,144 @@
+"""The contract that every engine fulfils; `tests/backend/store` holds the one test class for all of them.
+
+All methods are safe to call from several threads and several processes at once. A method that writes is atomic:
+after a crash either all of it is there or nothing. Times are Unix seconds unless a record says otherwise.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from enum import Enum
+from typing import Any, Protocol
+
+from backend.store.records import (
+    Approval,
+    Event,
+    ExampleInfo,
+    KeptIoU,
+    PredictionRecord,
+    ProjectRecord,
+    StoredExample,
+    TaskState,
+)
+
+
+class Change(Enum):
+    """What storing an approval changed."""
+
+    NEW = "new"  # its annotation had not been approved before
+    CHANGED = "changed"  # it says something else than before
+    UNCHANGED = "unchanged"  # same digest: nothing was written
+    STALE = "stale"  # older (by `at`) than what is stored: nothing was written
+
+
+class Store(Protocol):
+    """What the backend remembers."""
+
+    # -- projects ------------------------------------------------------------------------------------------------
+    def project(self, key: str) -> ProjectRecord | None:
+        """The project's record; None where it has never been seen."""
+
+    def projects(self) -> list[ProjectRecord]:
+        """All projects, by key."""
+
+    def put_label_config(self, key: str, label_config: str, targets: str) -> bool:
+        """Remember a project's label config; create the record where there is none.
+
+        Where `targets` differs from a non-empty stored fingerprint, the generation moves by one in the same
+        transaction. Returns whether it moved.
+        """
+
+    def move_generation(self, key: str) -> int:
+        """Move the project's generation by one; returns the new one. Creates the record where there is none."""
+
+    def mark_reconciled(self, key: str, at: float, signs: str) -> None:
+        """Remember that everything was compared with the export at `at`, with the cheap figures seen then."""
+
+    # -- events --------------------------------------------------------------------------------------------------
+    def add_event(self, project: str, action: str, body: Mapping[str, Any], received: float) -> int:
+        """Keep an event durably; returns its id. Raises StoreError where it cannot be kept."""
+
+    def pending_events(self, limit: int = 100) -> list[Event]:
+        """Events not finished yet, oldest first."""
+
+    def retry_event(self, event: int, reason: str) -> int:
+        """Count a failed attempt and keep the reason; returns the attempts so far."""
+
+    def finish_event(self, event: int) -> None:
+        """The event has been dealt with; it may be forgotten. Unknown ids are ignored."""
+
+    # -- approvals and examples ----------------------------------------------------------------------------------
+    def put_approval(self, approval: Approval, examples: Sequence[StoredExample]) -> Change:
+        """Store an approval and its examples in place of all that its annotation had taught before.
+
+        A NEW approval adds one to the project's `approvals`. With UNCHANGED and STALE nothing is written.
+        """
+
+    def withdraw(self, project: str, annotations: Collection[int]) -> list[Approval]:
+        """Remove approvals and their examples; returns those that were there."""
+
+    def approvals(self, project: str, tasks: Collection[int] | None = None) -> list[Approval]:
+        """Approvals of a project, by annotation id; of some tasks only where `tasks` is given."""
+
+    def pool(self, project: str, target: str | None = None) -> list[ExampleInfo]:
+        """Examples of a project, oldest approval (`at`, then key) first; of one target where given."""
+
+    def examples(self, keys: Collection[str]) -> dict[str, StoredExample]:
+        """Examples with their arrays, by key; unknown keys are left out."""
+
+    def drop_examples(self, keys: Collection[str]) -> int:
+        """Take examples out of the pool; their approvals stay. Returns how many were there."""
+
+    def score_examples(self, scores: Mapping[str, float]) -> None:
+        """Remember leave-one-out IoUs by example key; unknown keys are ignored."""
+
+    # -- predictions ---------------------------------------------------------------------------------------------
+    def put_prediction(self, prediction: PredictionRecord) -> None:
+        """Remember a prediction in place of an earlier one of the same project, task and revision."""
+
+    def predictions(self, project: str, task: int) -> list[PredictionRecord]:
+        """What was predicted for a task, newest first."""
+
+    def predicted_tasks(self, project: str, revision: str) -> set[int]:
+        """Tasks that have a prediction under a revision."""
+
+    def pushed(self, project: str, *, except_revision: str | None = None) -> list[PredictionRecord]:
+        """Predictions that we pushed and Label Studio still holds (masks left out), oldest first."""
+
+    def forget_pushed(self, project: str, pushed: Collection[int]) -> None:
+        """Label Studio no longer holds these prediction ids; the records stay."""
+
+    def add_kept(self, kept: Iterable[KeptIoU]) -> None:
+        """Remember kept IoUs, each in place of an earlier one of the same annotation and target."""
+
+    def kept(self, project: str, since: float = 0.0) -> list[KeptIoU]:
+        """Kept IoUs of a project, oldest first."""
+
+    # -- background work -----------------------------------------------------------------------------------------
+    def set_task_states(self, states: Iterable[TaskState]) -> None:
+        """Remember where tasks stand, each in place of the task's earlier state."""
+
+    def task_states(self, project: str) -> list[TaskState]:
+        """States of a project's tasks, by task id."""
+
+    def forget_tasks(self, project: str, tasks: Collection[int]) -> None:
+        """The tasks are gone: their states and predictions go too (approvals: see `withdraw`)."""
+
+    def acquire(self, name: str, owner: str, seconds: float) -> bool:
+        """Take or renew a lease; False where another owner holds it and it has not run out."""
+
+    def release(self, name: str, owner: str) -> None:
+        """Give a lease back; ignored where the owner does not hold it."""
+
+    def held(self, prefix: str) -> bool:
+        """Whether a lease whose name starts with `prefix` is held by anyone."""
+
+    def set_note(self, name: str, value: str) -> None:
+        """Keep a short text under a name, in place of an earlier one."""
+
+    def note(self, name: str) -> str | None:
+        """The text kept under a name; None where there is none."""
+
+    def note_once(self, name: str, value: str) -> bool:
+        """Keep a text under a name unless one is there; returns whether it was kept."""
+
+    def close(self) -> None:
+        """Let go of connections; the store must not be used afterwards."""

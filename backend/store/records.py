@@ -1,0 +1,161 @@
+"""The records that the store keeps: plain values, the same for every engine."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+ApprovalKind = Literal["drawn", "corrected", "accepted"]
+TaskStatus = Literal["queued", "running", "done", "failed"]
+
+
+@dataclass(frozen=True)
+class ProjectRecord:
+    """One Label Studio project.
+
+    Attributes:
+        key: `"{id}.{created, Unix seconds}"`, Label Studio's own name for it towards a backend.
+        label_config: XML, "" where none has been seen yet.
+        targets: fingerprint of the targets in the label config, "" where none has been seen.
+        generation: moves when asking the backend again pays; part of the revision.
+        approvals: how many approvals the project has ever had; never falls.
+        reconciled: Unix time of the last full reconcile, 0.0 where there was none.
+        signs: the cheap figures (annotation counts) seen at that reconcile, to tell whether another one pays.
+    """
+
+    key: str
+    label_config: str = ""
+    targets: str = ""
+    generation: int = 0
+    approvals: int = 0
+    reconciled: float = 0.0
+    signs: str = ""
+
+    @property
+    def id(self) -> int:
+        """Label Studio's number of the project."""
+        return int(self.key.partition(".")[0])
+
+
+@dataclass(frozen=True)
+class Event:
+    """One webhook call, stored before it was acknowledged; secrets are already taken out of the body."""
+
+    id: int
+    project: str
+    action: str
+    body: Mapping[str, Any]
+    received: float
+    attempts: int = 0
+
+
+@dataclass(frozen=True)
+class Approval:
+    """One submitted annotation that counts as approved, with or without masks in it.
+
+    Attributes:
+        project: project key.
+        task: Label Studio's task id.
+        annotation: Label Studio's annotation id; unique within a project.
+        kind: how the mask came about.
+        annotator: Label Studio's user id, None where unknown.
+        at: when the annotation was last changed: ISO 8601 as Label Studio gives it.
+        digest: hash of what the annotation says; equal digests teach the same.
+        lead_time: seconds that the annotator took, None where unknown.
+    """
+
+    project: str
+    task: int
+    annotation: int
+    kind: ApprovalKind
+    annotator: int | None
+    at: str
+    digest: str
+    lead_time: float | None = None
+
+
+@dataclass(frozen=True)
+class ExampleInfo:
+    """An example without its arrays.
+
+    Attributes:
+        key: hash of the example's content and origin; equal keys mean equal content.
+        target: `Target.id` of `label_config`.
+        area: share of the image that the mask covers, 0 to 1.
+        descriptor: what retrieval compares, float32 bytes, b"" where not computed.
+        score: leave-one-out IoU, None where not measured.
+    """
+
+    key: str
+    project: str
+    target: str
+    task: int
+    annotation: int
+    kind: ApprovalKind
+    annotator: int | None
+    at: str
+    area: float
+    descriptor: bytes = b""
+    score: float | None = None
+
+
+@dataclass(frozen=True)
+class StoredExample:
+    """An example as stored: `image` and `mask` are PNG files (RGB; 1 bit)."""
+
+    info: ExampleInfo
+    image: bytes
+    mask: bytes
+
+
+@dataclass(frozen=True)
+class PredictionRecord:
+    """What was predicted for a task and by which context.
+
+    Attributes:
+        revision: the `model_version` that it was given under.
+        at: Unix time.
+        score: 0 to 1.
+        context: for each target id, the keys of the context used, prompt first.
+        masks: for each target id, the predicted mask as a 1-bit PNG, at most `PREDICTION_SIDE` px a side.
+        pushed: Label Studio's prediction id where we pushed it ourselves, else None.
+        seconds: how long it took, image included.
+    """
+
+    project: str
+    task: int
+    revision: str
+    at: float
+    score: float
+    context: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    masks: Mapping[str, bytes] = field(default_factory=dict)
+    pushed: int | None = None
+    seconds: float = 0.0
+
+    def with_pushed(self, prediction: int) -> "PredictionRecord":
+        """The same record, now held by Label Studio under this prediction id."""
+        return replace(self, pushed=prediction)
+
+
+@dataclass(frozen=True)
+class KeptIoU:
+    """IoU between what we predicted for a task and what the annotator submitted, for one target."""
+
+    project: str
+    task: int
+    annotation: int
+    target: str
+    revision: str
+    iou: float
+    at: float
+
+
+@dataclass(frozen=True)
+class TaskState:
+    """Where a task's background prediction stands, for people who wonder why nothing came."""
+
+    project: str
+    task: int
+    status: TaskStatus
+    reason: str
+    revision: str
+    at: float

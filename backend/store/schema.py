@@ -1,0 +1,131 @@
+"""The SQLite store's tables and how they came about; knows no records and opens no files.
+
+A store's version is `PRAGMA user_version`. Step n brings a store of version n to version n + 1; the first one makes
+it. A step that has been released never changes: whoever needs other tables adds a step, and a golden dump of the
+version before to `tests/backend/store/golden`.
+"""
+
+STEPS: tuple[tuple[str, ...], ...] = (
+    (
+        """
+        CREATE TABLE projects (
+            key TEXT PRIMARY KEY,
+            label_config TEXT NOT NULL DEFAULT '',
+            targets TEXT NOT NULL DEFAULT '',
+            generation INTEGER NOT NULL DEFAULT 0,
+            approvals INTEGER NOT NULL DEFAULT 0,
+            reconciled REAL NOT NULL DEFAULT 0,
+            signs TEXT NOT NULL DEFAULT ''
+        )
+        """,
+        # AUTOINCREMENT: the id of a finished event is never given to another one.
+        """
+        CREATE TABLE events (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            project TEXT NOT NULL,
+            action TEXT NOT NULL,
+            body TEXT NOT NULL,
+            received REAL NOT NULL,
+            attempts INTEGER NOT NULL DEFAULT 0,
+            reason TEXT NOT NULL DEFAULT ''
+        )
+        """,
+        # `moment` is `at` as Unix seconds: ISO 8601 texts of the same instant need not be equal, nor sort rightly.
+        """
+        CREATE TABLE approvals (
+            project TEXT NOT NULL,
+            task INTEGER NOT NULL,
+            annotation INTEGER NOT NULL,
+            kind TEXT NOT NULL,
+            annotator INTEGER,
+            at TEXT NOT NULL,
+            digest TEXT NOT NULL,
+            lead_time REAL,
+            moment REAL NOT NULL,
+            PRIMARY KEY (project, annotation)
+        )
+        """,
+        "CREATE INDEX approvals_by_task ON approvals (project, task)",
+        # The arrays come last: SQLite reads a row's columns in order, so lists of examples never touch them.
+        """
+        CREATE TABLE examples (
+            key TEXT PRIMARY KEY,
+            project TEXT NOT NULL,
+            target TEXT NOT NULL,
+            task INTEGER NOT NULL,
+            annotation INTEGER NOT NULL,
+            kind TEXT NOT NULL,
+            annotator INTEGER,
+            at TEXT NOT NULL,
+            area REAL NOT NULL,
+            descriptor BLOB NOT NULL,
+            score REAL,
+            moment REAL NOT NULL,
+            image BLOB NOT NULL,
+            mask BLOB NOT NULL
+        )
+        """,
+        "CREATE INDEX examples_by_annotation ON examples (project, annotation)",
+        "CREATE INDEX examples_by_target ON examples (project, target, moment, key)",
+        """
+        CREATE TABLE predictions (
+            id INTEGER PRIMARY KEY,
+            project TEXT NOT NULL,
+            task INTEGER NOT NULL,
+            revision TEXT NOT NULL,
+            at REAL NOT NULL,
+            score REAL NOT NULL,
+            context TEXT NOT NULL,
+            seconds REAL NOT NULL,
+            UNIQUE (project, task, revision)
+        )
+        """,
+        "CREATE INDEX predictions_by_revision ON predictions (project, revision, task)",
+        """
+        CREATE TABLE predicted_masks (
+            prediction INTEGER NOT NULL REFERENCES predictions (id) ON DELETE CASCADE,
+            target TEXT NOT NULL,
+            mask BLOB NOT NULL,
+            PRIMARY KEY (prediction, target)
+        )
+        """,
+        # A table of its own: a prediction may be replaced while Label Studio still holds what was pushed before.
+        """
+        CREATE TABLE pushed (
+            project TEXT NOT NULL,
+            id INTEGER NOT NULL,
+            task INTEGER NOT NULL,
+            revision TEXT NOT NULL,
+            at REAL NOT NULL,
+            PRIMARY KEY (project, id)
+        )
+        """,
+        "CREATE INDEX pushed_by_task ON pushed (project, task, revision)",
+        """
+        CREATE TABLE kept (
+            project TEXT NOT NULL,
+            task INTEGER NOT NULL,
+            annotation INTEGER NOT NULL,
+            target TEXT NOT NULL,
+            revision TEXT NOT NULL,
+            iou REAL NOT NULL,
+            at REAL NOT NULL,
+            PRIMARY KEY (project, annotation, target)
+        )
+        """,
+        "CREATE INDEX kept_by_time ON kept (project, at)",
+        """
+        CREATE TABLE task_states (
+            project TEXT NOT NULL,
+            task INTEGER NOT NULL,
+            status TEXT NOT NULL,
+            reason TEXT NOT NULL,
+            revision TEXT NOT NULL,
+            at REAL NOT NULL,
+            PRIMARY KEY (project, task)
+        )
+        """,
+        "CREATE TABLE leases (name TEXT PRIMARY KEY, owner TEXT NOT NULL, until REAL NOT NULL)",
+        "CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
+    ),
+)

@@ -1,0 +1,106 @@
+"""Wiring: settings to a running backend; the only place that constructs. Used by app, jobs, cli and the adapter."""
+
+import logging
+from dataclasses import dataclass
+
+from rich.logging import RichHandler
+
+from backend.images import ImageLoader
+from backend.label_studio import LabelStudio
+from backend.learner import Learner
+from backend.metrics import Metrics
+from backend.pre_annotation import PreAnnotation
+from backend.predictor import Predictor
+from backend.settings import Settings
+from backend.store import Store
+from backend.store.sqlite import SqliteStore
+from model.segmenter import Segmenter
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Everything that a process works with, made once."""
+
+    settings: Settings
+    store: Store
+    label_studio: LabelStudio
+    images: ImageLoader
+    segmenter: Segmenter
+    predictor: Predictor
+    learner: Learner
+    pre_annotation: PreAnnotation
+    metrics: Metrics
+
+    @property
+    def checkpoint(self) -> str:
+        """Name of the weights, part of every revision."""
+        return self.segmenter.identity
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+        self.label_studio.close()
+        self.store.close()
+
+
+def open_store(settings: Settings) -> Store:
+    """The store that the settings name.
+
+    Raises:
+        StoreError: if it cannot be used.
+    """
+    return SqliteStore(settings.data_dir / "store.sqlite3")
+
+
+def connect(settings: Settings) -> LabelStudio:
+    """Label Studio's client as the settings say; nothing is asked yet."""
+    return LabelStudio(settings.label_studio_url, settings.label_studio_api_key)
+
+
+def load_images(settings: Settings, label_studio: LabelStudio) -> ImageLoader:
+    """The image loader with the settings' limits."""
+    return ImageLoader(
+        label_studio,
+        local_files_root=settings.local_files_root,
+        allowed_hosts=settings.allowed_hosts,
+        max_bytes=settings.max_image_bytes,
+        max_pixels=settings.max_image_pixels,
+        timeout=settings.image_timeout,
+        cache_bytes=settings.image_cache_bytes,
+    )
+
+
+def build(settings: Settings) -> Backend:
+    """Construct a backend: opens the store and loads the checkpoint.
+
+    Raises:
+        StoreError: if the store cannot be used.
+        CheckpointError: if the checkpoint cannot be loaded.
+    """
+    store = open_store(settings)
+    label_studio = connect(settings)
+    images = load_images(settings, label_studio)
+    segmenter = Segmenter.load(settings.checkpoint, settings.device, ensemble=settings.ensemble)
+    predictor = Predictor(store, images, segmenter, settings)
+    return Backend(
+        settings=settings,
+        store=store,
+        label_studio=label_studio,
+        images=images,
+        segmenter=segmenter,
+        predictor=predictor,
+        learner=Learner(store, label_studio, images, segmenter.describe, settings),
+        pre_annotation=PreAnnotation(store, label_studio, predictor, settings, segmenter.identity),
+        metrics=Metrics(),
+    )
+
+
+def configure_logging(settings: Settings) -> None:
+    """Log to stderr; libraries that log addresses with their queries are kept quiet."""
+    logging.basicConfig(
+        level=settings.log_level,
+        format="%(name)s: %(message)s",
+        handlers=[RichHandler(show_path=False, rich_tracebacks=False, markup=False)],
+        force=True,
+    )
+    for noisy in ("httpx", "httpcore", "huey", "PIL", "label_studio_sdk"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

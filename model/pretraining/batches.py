@@ -1,0 +1,139 @@
+"""Groups on disk to batches of normalised tensors, with the changes that cost nothing to make afresh."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from model.canvas import MEAN, STD
+from model.pretraining.shards import Shard
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What one step learns from.
+
+    Attributes:
+        prompt_images: `[B, P, 3, s, s]`, normalised.
+        prompt_masks: `[B, P, 3, s, s]`, painted and normalised.
+        query: `[B, 3, s, s]`, normalised.
+        target: `[B, s, s]`, the query's mask, 0 to 1.
+        painted: `[B, 3, s, s]`, the query's painted mask, normalised.
+    """
+
+    prompt_images: Tensor
+    prompt_masks: Tensor
+    query: Tensor
+    target: Tensor
+    painted: Tensor
+
+
+def normalised(pixels: Tensor) -> Tensor:
+    """`[..., 3, H, W]` in 0 to 1, to mean 0 and deviation 1 by channel."""
+    return (pixels - pixels.new_tensor(MEAN)[:, None, None]) / pixels.new_tensor(STD)[:, None, None]
+
+
+def brightness(painted: Tensor) -> Tensor:
+    """`[B, 3, H, W]` normalised, to the mean of the un-normalised channels `[B, H, W]`: about 0 to 1, not clipped."""
+    pixels = painted * painted.new_tensor(STD)[:, None, None] + painted.new_tensor(MEAN)[:, None, None]
+    return pixels.mean(dim=1)
+
+
+def draw(shards: list[Shard], batch: int, prompts: int, size: int, rng: np.random.Generator, colours: bool = False, gentle: bool = False) -> Batch:
+    """Draw groups, choose prompts and query from each, and vary place, light and colour.
+
+    Args:
+        shards: to draw from, in proportion to their sizes.
+        batch: samples.
+        prompts: examples a query, at most the members of a group less one.
+        size: side in pixels.
+        rng: source of chance.
+        colours: paint with random colours instead of black and white (the paper's way).
+        gentle: no variation at all, for validation.
+    """
+    sizes = np.array([len(shard.tasks) for shard in shards])
+    images, masks = [], []
+    for _ in range(batch):
+        shard = shards[int(rng.choice(len(shards), p=sizes / sizes.sum()))]
+        index = int(rng.integers(len(shard.tasks)))
+        chosen = rng.permutation(shard.images.shape[1])[: prompts + 1]
+        images.append(np.asarray(shard.images[index])[chosen])
+        masks.append(np.asarray(shard.masks[index])[chosen])
+    pixels = torch.from_numpy(np.stack(images)).permute(0, 1, 4, 2, 3).float() / 255
+    drawn = torch.from_numpy(np.stack(masks))[:, :, None].float() / 255
+    stack = torch.cat([pixels, drawn], dim=2)
+    moved = _resized(stack, size) if gentle else _moved(stack, size, rng)
+    pixels, drawn = moved[:, :, :3].clamp(0, 1), moved[:, :, 3:].clamp(0, 1)
+    if not gentle:
+        pixels = _recoloured(pixels, rng)
+        inverted = torch.from_numpy(rng.random(batch) < 1 / 7)[:, None, None, None, None]
+        drawn = torch.where(inverted, 1 - drawn, drawn)
+    painted = normalised(_painted(drawn, rng) if colours else drawn.expand(-1, -1, 3, -1, -1))
+    shown = normalised(pixels)
+    return Batch(shown[:, 1:], painted[:, 1:], shown[:, 0], drawn[:, 0, 0], painted[:, 0])
+
+
+def _resized(stack: Tensor, size: int) -> Tensor:
+    flat = F.interpolate(stack.flatten(0, 1), size=(size, size), mode="bilinear", antialias=True, align_corners=False)
+    return flat.unflatten(0, stack.shape[:2])
+
+
+def _moved(stack: Tensor, size: int, rng: np.random.Generator) -> Tensor:
+    """Random crop, stretch, tilt and flip of each image; given up where the mask would be lost."""
+    count = stack.shape[0] * stack.shape[1]
+    flat = stack.flatten(0, 1)
+    zoom = np.where(rng.random(count) < 0.5, rng.uniform(0.55, 1.0, count), 1.0)
+    stretch = np.exp(rng.normal(0, 0.08, count))
+    turn = np.where(rng.random(count) < 0.4, rng.normal(0, 0.2, count), 0.0)
+    flip = np.where(rng.random(count) < 0.5, -1.0, 1.0)
+    theta = np.zeros((count, 2, 3))
+    theta[:, 0, 0], theta[:, 0, 1] = flip * zoom * stretch * np.cos(turn), zoom * np.sin(turn)
+    theta[:, 1, 0], theta[:, 1, 1] = -flip * zoom * np.sin(turn), zoom / stretch * np.cos(turn)
+    theta[:, :, 2] = rng.uniform(-1, 1, (count, 2)) * (1 - zoom)[:, None]
+    still = theta.copy()
+    still[:, :, :2], still[:, :, 2] = np.eye(2), 0
+    if size < flat.shape[-1] * 0.6:
+        flat = F.avg_pool2d(flat, 2)
+    warped = _warp(flat, torch.from_numpy(theta).float(), size)
+    cover, before = warped[:, 3].mean((1, 2)), flat[:, 3].mean((1, 2))
+    lost = (cover < 0.004) | (cover < 0.25 * before) | (cover > 0.95)
+    if lost.any():
+        warped[lost] = _warp(flat[lost], torch.from_numpy(still[lost.numpy()]).float(), size)
+    return warped.unflatten(0, stack.shape[:2])
+
+
+def _warp(flat: Tensor, theta: Tensor, size: int) -> Tensor:
+    grid = F.affine_grid(theta, [len(flat), flat.shape[1], size, size], align_corners=False)
+    return F.grid_sample(flat, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+
+def _recoloured(pixels: Tensor, rng: np.random.Generator) -> Tensor:
+    """Colour changes that a group shares (mixing, permutation, inversion, grey), then a small one an image."""
+    B, P = pixels.shape[:2]
+    mixes = np.zeros((B, 3, 3))
+    offsets = np.zeros((B, 3))
+    for index in range(B):
+        mix = np.eye(3)
+        if rng.random() < 0.35:
+            mix = mix[rng.permutation(3)]
+        if rng.random() < 0.2:
+            mix = mix * (1 - (mixing := rng.uniform(0.2, 1))) + mixing * rng.dirichlet(np.ones(3), 3)
+        if rng.random() < 0.15:
+            mix = np.repeat(rng.dirichlet(np.ones(3) * 3, 1), 3, 0)
+        if rng.random() < 0.12:
+            mix, offsets[index] = -mix, 1
+        mixes[index] = mix
+    mixed = torch.einsum("bij,bpjhw->bpihw", torch.from_numpy(mixes).float(), pixels)
+    mixed = mixed + torch.from_numpy(offsets).float()[:, None, :, None, None]
+    gain = torch.from_numpy(np.exp(rng.normal(0, 0.12, (B, P, 1, 1, 1)) + rng.normal(0, 0.04, (B, P, 3, 1, 1)))).float()
+    shift = torch.from_numpy(rng.normal(0, 0.05, (B, P, 1, 1, 1))).float()
+    gamma = torch.from_numpy(np.exp(rng.normal(0, 0.15, (B, 1, 1, 1, 1)))).float()
+    return ((mixed - 0.5) * gain + 0.5 + shift).clamp(1e-4, 1).pow(gamma)
+
+
+def _painted(drawn: Tensor, rng: np.random.Generator) -> Tensor:
+    """Random colours for target and rest, the same in all images of a sample."""
+    palette = torch.from_numpy(rng.random((2, drawn.shape[0], 1, 3, 1, 1))).float()
+    return palette[0] * (1 - drawn) + palette[1] * drawn

@@ -1,0 +1,321 @@
+"""The SegGPT network and its loss (Wang et al., 2023); knows tensors, neither pictures nor files.
+
+An image pair is a canvas: prompt half above query half, in an image stack and a mask stack. With several
+prompts (feature ensemble) the query half of the hidden state is the same for all of them, so it is carried once:
+prompt tokens `[B, P, N, C]`, query tokens `[B, N, C]`. Only the attention core runs once a prompt.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.attention import attend, axis_biases, relative_table
+
+Kind = Literal["semantic", "instance"]
+
+
+@dataclass(frozen=True)
+class SegGPTConfig:
+    """Sizes of a SegGPT; the defaults are those of the published ViT-L at 448 px.
+
+    Attributes:
+        image_size: side of a square image in pixels; the canvas is twice as high.
+        patch_size: side of a patch in pixels.
+        embed_dim: channels of a token.
+        depth: transformer layers.
+        num_heads: attention heads.
+        mlp_ratio: hidden channels of the MLP, as a multiple of `embed_dim`.
+        decoder_embed_dim: channels a pixel in the decoder.
+        pretrain_image_size: side of the image that the absolute position table was made for.
+        merge_index: layer after which image stack and mask stack are averaged.
+        intermediate_indices: layers that the decoder reads.
+        layer_norm_eps: epsilon of every normalisation.
+    """
+
+    image_size: int = 448
+    patch_size: int = 16
+    embed_dim: int = 1024
+    depth: int = 24
+    num_heads: int = 16
+    mlp_ratio: float = 4.0
+    decoder_embed_dim: int = 64
+    pretrain_image_size: int = 224
+    merge_index: int = 2
+    intermediate_indices: tuple[int, ...] = (5, 11, 17, 23)
+    layer_norm_eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "intermediate_indices", tuple(self.intermediate_indices))
+        if self.image_size % self.patch_size:
+            raise ValueError(
+                f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}"
+            )
+        if self.embed_dim % self.num_heads:
+            raise ValueError(f"embed_dim {self.embed_dim} is not a multiple of num_heads {self.num_heads}")
+        if max(self.intermediate_indices) >= self.depth or min(self.intermediate_indices) < self.merge_index:
+            raise ValueError("intermediate_indices must lie from merge_index to depth - 1")
+
+    @property
+    def side(self) -> int:
+        """Patches along one side of an image."""
+        return self.image_size // self.patch_size
+
+
+class PatchEmbed(nn.Module):
+    """`[B, 3, H, W]` to tokens `[B, h * w, C]`."""
+
+    def __init__(self, config: SegGPTConfig) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, config.embed_dim, config.patch_size, config.patch_size)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """`[B, 3, H, W]` to `[B, h * w, C]`."""
+        maps: Tensor = self.proj(images)
+        return maps.flatten(2).transpose(1, 2)
+
+
+class Attention(nn.Module):
+    """Attention within each (prompt, query) canvas; the query half's result is the mean over the prompts."""
+
+    def __init__(self, config: SegGPTConfig) -> None:
+        super().__init__()
+        head_dim = config.embed_dim // config.num_heads
+        self.num_heads = config.num_heads
+        self.qkv = nn.Linear(config.embed_dim, 3 * config.embed_dim)
+        self.proj = nn.Linear(config.embed_dim, config.embed_dim)
+        self.rel_pos_h = nn.Parameter(torch.zeros(4 * config.side - 1, head_dim))
+        self.rel_pos_w = nn.Parameter(torch.zeros(2 * config.side - 1, head_dim))
+
+    def _heads(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        *batch, count, _ = tokens.shape
+        qkv = self.qkv(tokens).reshape(-1, count, 3, self.num_heads, tokens.shape[-1] // self.num_heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unflatten(1, batch)
+        return q, k, v  # each [*batch, heads, N, D]
+
+    def forward(self, prompt: Tensor, query: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Prompt tokens `[B, P, N, C]` and query tokens `[B, N, C]` of a `grid` of `(h, w)` patches, to the same."""
+        B, P, N, C = prompt.shape
+        high, wide = grid
+        prompt_q, prompt_k, prompt_v = self._heads(prompt)  # [B, P, heads, N, D]
+        query_q, query_k, query_v = self._heads(query)  # [B, heads, N, D]
+
+        rows = relative_table(self.rel_pos_h, 2 * high)
+        columns = relative_table(self.rel_pos_w, wide)
+        prompt_bias = axis_biases(prompt_q.flatten(0, 1), rows[:high], columns, grid)
+        query_bias = axis_biases(query_q, rows[high:], columns, grid)
+
+        def joined(above: Tensor, below: Tensor) -> Tensor:
+            """Canvases `[B * P, heads, 2N, D]`: each prompt's part above the one query part."""
+            repeated = below[:, None].expand(B, P, *below.shape[1:]).flatten(0, 1)
+            return torch.cat([above, repeated], dim=-2)
+
+        attended = attend(
+            joined(prompt_q.flatten(0, 1), query_q),
+            joined(prompt_k.flatten(0, 1), query_k),
+            joined(prompt_v.flatten(0, 1), query_v),
+            joined(prompt_bias[0], query_bias[0]),
+            joined(prompt_bias[1], query_bias[1]),
+        )
+        above, below = attended.transpose(1, 2).reshape(B, P, 2 * N, C).chunk(2, dim=2)
+        return self.proj(above), self.proj(below.mean(dim=1))
+
+
+class Mlp(nn.Module):
+    """Two linear layers with GELU."""
+
+    def __init__(self, config: SegGPTConfig) -> None:
+        super().__init__()
+        hidden = round(config.embed_dim * config.mlp_ratio)
+        self.fc1 = nn.Linear(config.embed_dim, hidden)
+        self.fc2 = nn.Linear(hidden, config.embed_dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """`[..., C]` to `[..., C]`."""
+        changed: Tensor = self.fc2(F.gelu(self.fc1(tokens)))
+        return changed
+
+
+class Block(nn.Module):
+    """A pre-norm transformer layer over prompt tokens and query tokens."""
+
+    def __init__(self, config: SegGPTConfig) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(config.embed_dim, config.layer_norm_eps)
+        self.attn = Attention(config)
+        self.norm2 = nn.LayerNorm(config.embed_dim, config.layer_norm_eps)
+        self.mlp = Mlp(config)
+
+    def forward(self, prompt: Tensor, query: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """As `Attention.forward`."""
+        above, below = self.attn(self.norm1(prompt), self.norm1(query), grid)
+        prompt, query = prompt + above, query + below
+        return prompt + self.mlp(self.norm2(prompt)), query + self.mlp(self.norm2(query))
+
+
+class ChannelNorm(nn.Module):
+    """Layer normalisation over the channels of `[B, C, H, W]`."""
+
+    def __init__(self, channels: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.eps = eps
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """`[B, C, H, W]` to `[B, C, H, W]`."""
+        channels_last = maps.permute(0, 2, 3, 1)
+        normed = F.layer_norm(channels_last, self.weight.shape, self.weight, self.bias, self.eps)
+        return normed.permute(0, 3, 1, 2)
+
+
+class SegGPT(nn.Module):
+    """Paints the mask of a query image the way the prompts' masks are painted.
+
+    Parameter names are those of the published checkpoint.
+    """
+
+    def __init__(self, config: SegGPTConfig) -> None:
+        super().__init__()
+        self.config = config
+        C, D = config.embed_dim, config.decoder_embed_dim
+        self.patch_embed = PatchEmbed(config)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, 1, C))
+        self.segment_token_x = nn.Parameter(torch.zeros(1, 1, 1, C))
+        self.segment_token_y = nn.Parameter(torch.zeros(1, 1, 1, C))
+        self.type_token_cls = nn.Parameter(torch.zeros(1, 1, 1, C))
+        self.type_token_ins = nn.Parameter(torch.zeros(1, 1, 1, C))
+        positions = (config.pretrain_image_size // config.patch_size) ** 2
+        self.pos_embed = nn.Parameter(
+            torch.zeros(1, positions + 1, C)
+        )  # the first is an unused class token's
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(C, config.layer_norm_eps)
+        self.decoder_embed = nn.Linear(len(config.intermediate_indices) * C, config.patch_size**2 * D)
+        self.decoder_pred = nn.Sequential(
+            nn.Conv2d(D, D, kernel_size=3, padding=1),
+            ChannelNorm(D, config.layer_norm_eps),
+            nn.GELU(),
+            nn.Conv2d(D, 3, kernel_size=1),
+        )
+        self.apply(_initialise)
+        for name, parameter in self.named_parameters():
+            if "token" in name or "pos" in name:
+                nn.init.trunc_normal_(parameter, std=0.02)
+
+    def forward(
+        self, prompt_images: Tensor, prompt_masks: Tensor, query: Tensor, kind: Kind = "semantic"
+    ) -> Tensor:
+        """Predict the painted mask of every query.
+
+        Args:
+            prompt_images: `[B, P, 3, H, W]` float, normalised as `model.canvas` does; P prompts a query.
+            prompt_masks: `[B, P, 3, H, W]`, painted masks, normalised alike.
+            query: `[B, 3, H, W]`. H and W are multiples of the patch size.
+            kind: "semantic" or "instance": what the masks mean.
+
+        Returns:
+            `[B, 3, H, W]`, the query's painted mask, normalised.
+
+        Raises:
+            ValueError: if shapes or kind do not fit.
+        """
+        self._check(prompt_images, prompt_masks, query, kind)
+        B, P, _, H, W = prompt_images.shape
+        grid = (H // self.config.patch_size, W // self.config.patch_size)
+        prompt, below = self._embed(prompt_images, prompt_masks, query, kind, grid)
+        latents = []
+        for index, block in enumerate(self.blocks):
+            prompt, below = block(prompt, below, grid)
+            if index == self.config.merge_index:
+                prompt, below = (
+                    prompt.unflatten(0, (2, B)).mean(dim=0),
+                    below.unflatten(0, (2, B)).mean(dim=0),
+                )
+            if index in self.config.intermediate_indices:
+                # The decoder's 3x3 convolution reaches one pixel into the prompt half: keep its last row.
+                # The published code returns the first prompt's canvas, hence its row.
+                halo = prompt[:, 0, -grid[1] :]
+                latents.append(self.norm(torch.cat([halo, below], dim=1)))
+        return self._decode(torch.cat(latents, dim=-1), grid)
+
+    def _check(self, prompt_images: Tensor, prompt_masks: Tensor, query: Tensor, kind: str) -> None:
+        if kind not in get_args(Kind):
+            raise ValueError(f"kind must be one of {get_args(Kind)}, not {kind!r}")
+        if prompt_images.dim() != 5 or prompt_images.shape[2] != 3 or prompt_images.shape[1] == 0:
+            raise ValueError(
+                f"prompt_images must be [B, P, 3, H, W] with P > 0, not {list(prompt_images.shape)}"
+            )
+        B, _, channels, H, W = prompt_images.shape
+        if prompt_masks.shape != prompt_images.shape:
+            raise ValueError(
+                f"prompt_masks {list(prompt_masks.shape)} and prompt_images {list(prompt_images.shape)} differ"
+            )
+        if query.shape != (B, channels, H, W):
+            raise ValueError(f"query must be {[B, channels, H, W]}, not {list(query.shape)}")
+        if H % self.config.patch_size or W % self.config.patch_size:
+            raise ValueError(f"height {H} and width {W} must be multiples of {self.config.patch_size}")
+
+    def _embed(
+        self, prompt_images: Tensor, prompt_masks: Tensor, query: Tensor, kind: str, grid: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Tokens of both stacks: prompt `[2B, P, N, C]`, query `[2B, N, C]`; image stack first."""
+        B, P = prompt_images.shape[:2]
+        pixels = torch.cat([prompt_images.flatten(0, 1), prompt_masks.flatten(0, 1), query])
+        tokens = self.patch_embed(pixels)
+        prompt = tokens[: 2 * B * P].unflatten(0, (2, B, P))
+        below = torch.stack([tokens[2 * B * P :], self.mask_token[0].expand(B, grid[0] * grid[1], -1)])
+        stack = torch.stack([self.segment_token_x, self.segment_token_y]).flatten(1, 3)[
+            :, None
+        ]  # [2, 1, 1, C]
+        kind_token = (self.type_token_cls if kind == "semantic" else self.type_token_ins)[0, 0]
+        above_position, below_position = self._positions(grid)
+        prompt = prompt + (stack[:, None] + above_position + kind_token)
+        below = below + (stack + below_position + kind_token)
+        return prompt.flatten(0, 1), below.flatten(0, 1)
+
+    def _positions(self, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Absolute positions `[N, C]` of the prompt half and of the query half."""
+        table = self.pos_embed[0, 1:]
+        side = int(table.shape[0] ** 0.5)
+        square = table.reshape(1, side, side, -1).permute(0, 3, 1, 2)
+        wanted = (2 * grid[0], grid[1])
+        if (side, side) != wanted:
+            square = F.interpolate(square.float(), size=wanted, mode="bicubic", align_corners=False).to(
+                table.dtype
+            )
+        above, below = square[0].flatten(1).t().chunk(2)
+        return above, below
+
+    def _decode(self, latents: Tensor, grid: tuple[int, int]) -> Tensor:
+        """`[B, (h + 1) * w, layers * C]`, halo row first, to `[B, 3, H, W]`."""
+        patch, D = self.config.patch_size, self.config.decoder_embed_dim
+        maps = self.decoder_embed(latents).reshape(-1, grid[0] + 1, grid[1], patch, patch, D)
+        maps = maps.permute(0, 5, 1, 3, 2, 4).reshape(-1, D, (grid[0] + 1) * patch, grid[1] * patch)
+        painted: Tensor = self.decoder_pred(maps)
+        return painted[:, :, patch:]
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)
+
+
+def painting_loss(painted: Tensor, target: Tensor, valid: Tensor, masked: Tensor | None = None) -> Tensor:
+    """Smooth-L1 (beta 0.01) on the pixels that were masked and are valid, as in the paper.
+
+    Args:
+        painted: `[B, 3, H, W]`, the network's output.
+        target: `[B, 3, H, W]`, the painted mask that was hidden, normalised.
+        valid: broadcastable to `target`, 1 where the target is known, else 0.
+        masked: `[B, 1, H, W]`, 1 on patches hidden from the network; None where the whole query was hidden.
+
+    Returns:
+        A scalar; 0 where nothing is valid.
+    """
+    weight = valid.expand_as(target) if masked is None else (valid * masked).expand_as(target)
+    error = F.smooth_l1_loss(painted, target, reduction="none", beta=0.01)
+    return (error * weight).sum() / weight.sum().clamp(min=1e-8)

@@ -1,0 +1,311 @@
+"""Pictures in, probability masks out: batches, ensembles, memory and the device's turn; knows no Label Studio.
+
+NumPy outside, tensors inside. One segmenter serves all threads of a process.
+"""
+
+import hashlib
+import math
+import re
+import threading
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model import canvas
+from model import checkpoint as checkpoints
+from model import device as devices
+from model.example import Context, Example, Mask, Picture
+from model.seggpt import Kind, SegGPT
+
+Ensemble = Literal["feature", "spatial", "both"]
+
+MOSAIC_EXAMPLES = 4  # examples in one mosaic, where mosaics are feature-ensembled
+CACHE_BYTES = 256 * 2**20  # resized examples kept
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """One picture to segment and what to segment it by.
+
+    Attributes:
+        image: whatever `model.canvas.to_rgb` takes, of any size.
+        context: at least one example or a tuned prompt.
+        kind: what the context's masks mean.
+    """
+
+    image: NDArray[Any]
+    context: Context
+    kind: Kind = "semantic"
+
+
+class Segmenter:
+    """Segments queries by their contexts with one network on one device.
+
+    Attributes:
+        model: the network, on `device` in `dtype`, in evaluation mode; its parameters must not be changed.
+        device: where it computes.
+        dtype: what it computes in.
+        identity: the checkpoint's name and a fingerprint of its numbers, such as "embedded-1a2b3c4d".
+    """
+
+    def __init__(
+        self,
+        model: SegGPT,
+        *,
+        name: str = "custom",
+        device: str = "cpu",
+        dtype: torch.dtype | None = None,
+        ensemble: Ensemble = "feature",
+        batch_size: int = 8,
+    ) -> None:
+        """Take over a loaded network and move it to the device.
+
+        Args:
+            model: in float32.
+            name: first part of `identity`.
+            device: as for `load`.
+            dtype: what to compute in; None chooses by a self-test.
+            ensemble: as for `load`.
+            batch_size: as for `load`.
+        """
+        if ensemble not in get_args(Ensemble):
+            raise ValueError(f"ensemble must be one of {get_args(Ensemble)}, not {ensemble!r}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        self.device = devices.choose(device)
+        self.dtype = dtype or devices.choose_dtype(self.device)
+        self.identity = f"{name}-{checkpoints.identity(model)}"
+        self.model = model.eval().to(self.device, self.dtype)
+        self._ensemble = ensemble
+        self._batch_size = batch_size
+        self._examples = _ExampleCache(model.config.image_size)
+        self._turns = _Turns()
+
+    @classmethod
+    def load(
+        cls,
+        checkpoint: str | Path = "embedded",
+        device: str = "auto",
+        *,
+        ensemble: Ensemble = "feature",
+        batch_size: int = 8,
+    ) -> "Segmenter":
+        """Load a checkpoint onto a device.
+
+        Args:
+            checkpoint: as `model.checkpoint.load` takes it.
+            device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+            ensemble: how several examples are used together. "feature": each is a prompt, and the network averages
+                over them; "spatial": all of them in one mosaic, which is one prompt; "both": mosaics of
+                `MOSAIC_EXAMPLES`, feature-ensembled. A tuned prompt is always a prompt of its own.
+            batch_size: most pairs of prompt and query that are computed at once; a single query is never split.
+
+        Raises:
+            CheckpointError: if the checkpoint cannot be used.
+            ValueError: if the device or the ensemble is unknown or not there.
+        """
+        name = re.sub(r"\.(safetensors|pth|pt|bin)$", "", Path(checkpoint).name)
+        name = re.sub(r"[^\w.-]+", "-", name) or "custom"
+        model = checkpoints.load(checkpoint)
+        return cls(model, name=name, device=device, ensemble=ensemble, batch_size=batch_size)
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of the square in which the network sees a picture."""
+        return self.model.config.image_size
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Have the device to oneself. Waiters are let in between two batches, for whoever uses `model` directly."""
+        with self._turns:
+            yield
+
+    def describe(self, image: NDArray[Any]) -> NDArray[np.float32]:
+        """Descriptor of a picture for `model.retrieval`: `[D]` float32 of unit length, the same for any checkpoint.
+
+        Args:
+            image: whatever `model.canvas.to_rgb` takes.
+        """
+        return canvas.describe(image)
+
+    def segment(self, queries: Sequence[Query]) -> list[NDArray[np.float32]]:
+        """Segment queries; their contexts may differ in everything, also in the number of examples.
+
+        A result depends neither on the order of its context's examples nor on the other queries.
+
+        Returns:
+            One map a query, `[H, W]` float32 of the query's own size: the probability, 0 to 1, of the target.
+
+        Raises:
+            ValueError: if a picture cannot be read or a context does not fit.
+            DeviceMemoryError: if not even one query fits into memory.
+        """
+        groups: dict[tuple[int, Kind], list[int]] = defaultdict(list)
+        for index, query in enumerate(queries):
+            groups[self._count_prompts(query.context), query.kind].append(index)
+        seen = _QueryPictures(self.image_size)
+        results: dict[int, NDArray[np.float32]] = {}
+        for (count, kind), waiting in groups.items():
+            size = max(1, self._batch_size // count)
+            while waiting:
+                batch = waiting[:size]
+                maps = self._attempt([queries[index] for index in batch], kind, seen)
+                if maps is None:
+                    size = self._smaller(len(batch), count)
+                    continue
+                waiting = waiting[len(batch) :]
+                for index, probability in zip(batch, maps, strict=True):
+                    results[index] = canvas.enlarge(probability, *queries[index].image.shape[:2])
+        return [results[index] for index in range(len(queries))]
+
+    def _count_prompts(self, context: Context) -> int:
+        if not len(context):
+            raise ValueError("a query's context needs at least one example or a tuned prompt")
+        return len(self._mosaic_bounds(len(context.examples))) + (context.prompt is not None)
+
+    def _mosaic_bounds(self, examples: int) -> list[tuple[int, int]]:
+        """Which examples, from and to, become one prompt each; as equal shares as can be."""
+        prompts = {
+            "feature": examples,
+            "spatial": min(1, examples),
+            "both": math.ceil(examples / MOSAIC_EXAMPLES),
+        }[self._ensemble]
+        return [(examples * part // prompts, examples * (part + 1) // prompts) for part in range(prompts)]
+
+    def _smaller(self, failed: int, prompts: int) -> int:
+        if failed > 1:
+            return failed // 2
+        raise devices.DeviceMemoryError(
+            f"{self.device} has not enough memory for one query with {prompts} prompts at {self.image_size} px: "
+            "use fewer examples, a smaller checkpoint, or another device"
+        )
+
+    def _attempt(self, queries: Sequence[Query], kind: Kind, seen: "_QueryPictures") -> list[Tensor] | None:
+        """Probability maps `[S, S]` on the CPU, one a query; None where memory ran out."""
+        try:
+            prompts = [self._prompts(query.context) for query in queries]
+            inputs = (
+                torch.stack([images for images, _ in prompts]),
+                torch.stack([masks for _, masks in prompts]),
+                torch.stack([seen.tensor(query.image) for query in queries]),
+            )
+            with self._turns, torch.inference_mode():
+                painted = self.model(*(part.to(self.device, self.dtype) for part in inputs), kind)
+                return list(canvas.probability(painted).cpu())
+        except (RuntimeError, MemoryError) as error:
+            if not devices.is_out_of_memory(error):
+                raise
+        # Not inside `except`: the error's frames would keep the failed batch's memory.
+        devices.release(self.device)
+        return None
+
+    def _prompts(self, context: Context) -> tuple[Tensor, Tensor]:
+        """Images and painted masks of a context's prompts, both `[P, 3, S, S]` float32.
+
+        Examples are ordered by content: the network reads a row of the first prompt beyond what it averages, so any
+        other order would let the caller's order matter.
+        """
+        size = self.image_size
+        ordered = sorted(map(self._examples.prepare, context.examples), key=lambda example: example.digest)
+        images, masks = [], []
+        if context.prompt is not None:
+            images.append(_learned(context.prompt.image, size))
+            masks.append(_learned(context.prompt.mask, size))
+        for low, high in self._mosaic_bounds(len(ordered)):
+            picture, mask = _mosaic(ordered[low:high], size)
+            images.append(canvas.normalise(torch.from_numpy(picture).permute(2, 0, 1)))
+            masks.append(canvas.paint(torch.from_numpy(mask)))
+        return torch.stack(images), torch.stack(masks)
+
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """An example at the network's size, with a digest of its content."""
+
+    picture: Picture
+    mask: Mask
+    digest: bytes
+
+
+class _ExampleCache:
+    """Resized examples by key, the last used ones, up to `CACHE_BYTES`: the same come again with every query."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._limit = max(1, CACHE_BYTES // (4 * size * size))
+        self._kept: OrderedDict[str, _Prepared] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def prepare(self, example: Example) -> _Prepared:
+        with self._lock:
+            if example.key in self._kept:
+                self._kept.move_to_end(example.key)
+                return self._kept[example.key]
+        picture = canvas.resize_picture(example.image, self._size, self._size)
+        mask = canvas.resize_mask(example.mask, self._size, self._size)
+        digest = hashlib.blake2b(picture.tobytes() + mask.tobytes(), digest_size=16).digest()
+        prepared = _Prepared(picture, mask, digest)
+        with self._lock:
+            self._kept[example.key] = prepared
+            while len(self._kept) > self._limit:
+                self._kept.popitem(last=False)
+        return prepared
+
+
+class _QueryPictures:
+    """Query pictures of one call, resized once although several labels ask for them."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._tensors: dict[int, Tensor] = {}
+
+    def tensor(self, image: NDArray[Any]) -> Tensor:
+        if id(image) not in self._tensors:  # the caller's queries keep their images alive during the call
+            self._tensors[id(image)] = canvas.image_tensor(image, self._size)
+        return self._tensors[id(image)]
+
+
+class _Turns:
+    """A lock that nobody can take twice while another waits: who waits first holds the door, and the rest queue."""
+
+    def __init__(self) -> None:
+        self._door = threading.Lock()
+        self._room = threading.Lock()
+
+    def __enter__(self) -> None:
+        with self._door:
+            self._room.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._room.release()
+
+
+def _learned(pixels: NDArray[np.float32], size: int) -> Tensor:
+    if pixels.shape != (3, size, size):
+        raise ValueError(
+            f"a tuned prompt for this checkpoint is [3, {size}, {size}], not {list(pixels.shape)}"
+        )
+    return torch.from_numpy(np.array(pixels, dtype=np.float32))
+
+
+def _mosaic(examples: Sequence[_Prepared], size: int) -> tuple[Picture, Mask]:
+    """Lay examples out in a square grid, row by row, and bring it to `size`; cells left over repeat the first ones."""
+    side = math.ceil(math.sqrt(len(examples)))
+    if side == 1:
+        return examples[0].picture.copy(), examples[0].mask.copy()
+    picture = np.empty((side * size, side * size, 3), dtype=np.uint8)
+    mask = np.empty((side * size, side * size), dtype=np.bool_)
+    for cell in range(side * side):
+        example = examples[cell % len(examples)]
+        rows = slice(cell // side * size, (cell // side + 1) * size)
+        columns = slice(cell % side * size, (cell % side + 1) * size)
+        picture[rows, columns], mask[rows, columns] = example.picture, example.mask
+    return canvas.resize_picture(picture, size, size).copy(), canvas.resize_mask(mask, size, size).copy()

@@ -1,0 +1,287 @@
+"""What only a store in a file can get wrong: processes, sudden ends, versions, full disks, damaged files."""
+
+import sqlite3
+import subprocess
+import sys
+import threading
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backend.errors import StoreError
+from backend.store import Approval, Change, ExampleInfo, KeptIoU, PredictionRecord, StoredExample, TaskState
+from backend.store import sqlite as engine
+from backend.store.instants import unix_seconds
+from backend.store.schema import STEPS
+from backend.store.sqlite import SqliteStore
+
+PROJECT = "12.1700000000"
+ROOT = Path(__file__).parents[3]
+WRITER = Path(__file__).with_name("writer.py")
+GOLDEN = Path(__file__).with_name("golden")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "store.sqlite3"
+
+
+def writer(path: Path, name: int, count: int) -> "subprocess.Popen[str]":
+    command = [sys.executable, str(WRITER), str(path), str(name), str(count)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603 - our own script
+
+
+def annotations(store: SqliteStore) -> list[int]:
+    return [approval.annotation for approval in store.approvals(PROJECT)]
+
+
+def is_sound(path: Path) -> bool:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def an_example(key: str, size: int = 10) -> StoredExample:
+    info = ExampleInfo(key, PROJECT, "Cat", 7, 70, "drawn", None, "2026-03-01T12:00:00Z", 0.5)
+    return StoredExample(info, bytes(size), bytes(size))
+
+
+AN_APPROVAL = Approval(PROJECT, 7, 70, "drawn", None, "2026-03-01T12:00:00Z", "digest")
+
+
+class TestProcesses:
+    def test_two_processes_that_make_and_fill_the_same_store_lose_nothing(self, path: Path) -> None:
+        writers = [writer(path, name, 40) for name in (1, 2)]
+        acknowledged = [int(line) for process in writers for line in process.communicate()[0].split()]
+        assert [process.returncode for process in writers] == [0, 0]
+        with closing(SqliteStore(path)) as store:
+            assert len(acknowledged) == 80
+            assert annotations(store) == sorted(acknowledged)
+            assert {info.annotation for info in store.pool(PROJECT)} == set(acknowledged)
+            assert len(store.pool(PROJECT)) == 160
+            assert len(store.pending_events(1000)) == 80
+            project = store.project(PROJECT)
+            assert project is not None
+            assert project.approvals == 80
+        assert is_sound(path)
+
+    def test_what_a_killed_process_had_acknowledged_is_there_and_nothing_is_there_by_half(
+        self, path: Path
+    ) -> None:
+        """Killed between any two instructions, so the last approval may be there unacknowledged, but only whole."""
+        process = writer(path, 1, 0)
+        assert process.stdout is not None
+        acknowledged = [int(process.stdout.readline()) for _ in range(25)]
+        process.kill()
+        acknowledged += [int(line) for line in process.communicate()[0].split("\n")[:-1]]
+        with closing(SqliteStore(path)) as store:
+            stored = annotations(store)
+            assert set(acknowledged) <= set(stored)
+            assert len(stored) - len(acknowledged) in {0, 1}
+            examples = [(info.annotation, info.target) for info in store.pool(PROJECT)]
+            assert sorted(examples) == [
+                (annotation, target) for annotation in stored for target in ("Cat", "Dog")
+            ]
+            events = [event.body["annotation"] for event in store.pending_events(100_000)]
+            assert set(acknowledged) <= set(events) <= set(stored)
+            assert store.put_approval(AN_APPROVAL, []) is Change.NEW
+        assert is_sound(path)
+
+    def test_a_writer_waits_for_another_one(self, path: Path) -> None:
+        with (
+            closing(SqliteStore(path)) as store,
+            closing(sqlite3.connect(path, isolation_level=None)) as other,
+        ):
+            other.execute("BEGIN IMMEDIATE")
+            other.execute("INSERT INTO notes VALUES ('whose', 'the other one''s')")
+            kept: list[bool] = []
+            waiting = threading.Thread(target=lambda: kept.append(store.note_once("whose", "ours")))
+            waiting.start()
+            assert store.note("whose") is None  # readers do not wait, and see nothing unfinished
+            other.execute("COMMIT")
+            waiting.join()
+            assert kept == [False]
+
+    def test_a_forked_child_opens_connections_of_its_own(self, path: Path) -> None:
+        """In a process of its own, since a fork of one with threads is unsafe, and these tests may have some."""
+        parent = f"""if True:
+            import os, pathlib
+            from backend.store.sqlite import SqliteStore
+            store = SqliteStore(pathlib.Path({str(path)!r}))
+            store.set_note("parent", "before")
+            connections = list(store._database._idle)
+            child = os.fork()
+            if child == 0:
+                store.set_note("child", "was here")
+                os._exit(any(connection in connections for connection in store._database._idle))
+            ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            store.set_note("parent", "after")
+            raise SystemExit(ended)
+        """
+        subprocess.run([sys.executable, "-c", parent], check=True, cwd=ROOT)  # noqa: S603 - our own script
+        with closing(SqliteStore(path)) as store:
+            assert (store.note("child"), store.note("parent")) == ("was here", "after")
+        assert is_sound(path)
+
+    def test_every_commit_reaches_the_disk(self, path: Path) -> None:
+        with closing(SqliteStore(path)) as store, store._database.writing() as connection:
+            assert connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+            assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+class TestVersions:
+    def test_the_folder_and_the_file_are_made(self, tmp_path: Path) -> None:
+        with closing(SqliteStore(tmp_path / "not" / "there" / "yet.sqlite3")) as store:
+            assert store.projects() == []
+
+    def test_there_is_a_golden_dump_of_every_version(self) -> None:
+        versions = range(1, len(STEPS) + 1)
+        assert {file.name for file in GOLDEN.iterdir()} == {f"version_{version}.sql" for version in versions}
+
+    @pytest.mark.parametrize("dump", sorted(GOLDEN.iterdir()), ids=lambda dump: dump.stem)
+    def test_a_store_of_an_earlier_version_opens_with_all_that_was_in_it(
+        self, path: Path, dump: Path
+    ) -> None:
+        with closing(sqlite3.connect(path)) as connection:
+            connection.executescript(dump.read_text(encoding="utf-8"))
+        with closing(SqliteStore(path)) as store:
+            project = store.project(PROJECT)
+            assert project is not None
+            assert (project.label_config, project.targets, project.generation) == (
+                "<View/>",
+                "fingerprint",
+                2,
+            )
+            assert (project.approvals, project.reconciled, project.signs) == (1, 1700.5, "3/1")
+            assert [(event.action, event.body, event.attempts) for event in store.pending_events()] == [
+                ("ANNOTATION_CREATED", {"annotation": {"id": 70}}, 1)
+            ]
+            at = "2026-03-01T12:00:00.500000Z"
+            assert store.approvals(PROJECT) == [Approval(PROJECT, 7, 70, "drawn", 5, at, "digest", 3.25)]
+            info = ExampleInfo("k1", PROJECT, "Cat", 7, 70, "drawn", 5, at, 0.25, b"\x00\xff", 0.5)
+            assert store.pool(PROJECT) == [info]
+            assert store.examples(["k1"]) == {"k1": StoredExample(info, b"\x89PNG image", b"\x89PNG mask")}
+            predicted = PredictionRecord(
+                PROJECT, 8, "r1", 100.0, 0.75, {"Cat": ("k1",)}, {"Cat": b"\x89PNG"}, 43, 1.5
+            )
+            assert store.predictions(PROJECT, 8) == [predicted]
+            assert [record.pushed for record in store.pushed(PROJECT)] == [43]
+            assert store.kept(PROJECT) == [KeptIoU(PROJECT, 7, 70, "Cat", "r1", 0.875, 200.0)]
+            assert store.task_states(PROJECT) == [TaskState(PROJECT, 8, "done", "", "r1", 100.0)]
+            assert store.note("seen") == "yes"
+            assert store.held("push/") is True
+        with closing(sqlite3.connect(path)) as connection:
+            assert connection.execute("PRAGMA user_version").fetchone() == (len(STEPS),)
+
+    def test_the_next_step_takes_a_store_along(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        with closing(SqliteStore(path)) as store:
+            store.put_approval(AN_APPROVAL, [an_example("k1")])
+        step = ("ALTER TABLE notes ADD COLUMN at REAL NOT NULL DEFAULT 0", "DELETE FROM examples")
+        monkeypatch.setattr(engine, "STEPS", (*STEPS, step))
+        with closing(SqliteStore(path)) as store:
+            assert store.approvals(PROJECT) == [AN_APPROVAL]
+            assert store.pool(PROJECT) == []
+            store.put_approval(Approval(PROJECT, 7, 71, "drawn", None, "", "digest"), [an_example("k2")])
+        with closing(SqliteStore(path)) as store:  # the step is not taken twice
+            assert [info.key for info in store.pool(PROJECT)] == ["k2"]
+        monkeypatch.undo()
+        with pytest.raises(StoreError, match=f"version {len(STEPS) + 1}.* newer backend"):
+            SqliteStore(path)
+
+    def test_a_step_that_fails_leaves_the_store_as_it_was(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with closing(SqliteStore(path)) as store:
+            store.put_approval(AN_APPROVAL, [])
+        monkeypatch.setattr(engine, "STEPS", (*STEPS, ("DELETE FROM approvals", "no SQL at all")))
+        with pytest.raises(StoreError):
+            SqliteStore(path)
+        monkeypatch.undo()
+        with closing(SqliteStore(path)) as store:
+            assert store.approvals(PROJECT) == [AN_APPROVAL]
+
+    def test_somebody_else_s_database_is_left_alone(self, path: Path) -> None:
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("CREATE TABLE projects (theirs)")
+        with pytest.raises(StoreError, match="not a store of this backend"):
+            SqliteStore(path)
+        with closing(sqlite3.connect(path)) as connection:
+            tables = connection.execute("SELECT name FROM sqlite_master").fetchall()
+        assert tables == [("projects",)]
+
+
+class TestTrouble:
+    def test_a_full_disk_is_named_and_what_was_stored_before_stays(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        connect = sqlite3.connect
+
+        def connect_to_small_disk(*args: Any, **options: Any) -> sqlite3.Connection:
+            connection: sqlite3.Connection = connect(*args, **options)
+            connection.execute("PRAGMA max_page_count = 60")  # SQLite's own answer at the limit: SQLITE_FULL
+            return connection
+
+        monkeypatch.setattr(sqlite3, "connect", connect_to_small_disk)
+        with closing(SqliteStore(path)) as store:
+            event = store.add_event(PROJECT, "A", {}, 1.0)
+            with pytest.raises(StoreError, match=r"disk is full.*Free space"):
+                store.put_approval(AN_APPROVAL, [an_example("k1", size=300_000)])
+            assert [pending.id for pending in store.pending_events()] == [event]
+            assert store.approvals(PROJECT) == []
+            assert store.put_approval(AN_APPROVAL, [an_example("k1")]) is Change.NEW
+
+    def test_a_store_that_stays_locked_is_named(self, path: Path) -> None:
+        with (
+            closing(SqliteStore(path, busy_seconds=0)) as store,
+            closing(sqlite3.connect(path, isolation_level=None)) as other,
+        ):
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(StoreError, match=r"locked by another process.*Close other programs"):
+                store.add_event(PROJECT, "A", {}, 1.0)
+            other.execute("ROLLBACK")
+            store.add_event(PROJECT, "A", {}, 1.0)
+            assert len(store.pending_events()) == 1
+
+    def test_a_file_that_is_no_database_is_refused_and_left_alone(self, path: Path) -> None:
+        path.write_bytes(b"these are not the pages you are looking for" * 100)
+        with pytest.raises(StoreError, match=r"damaged.*python -m backend sync"):
+            SqliteStore(path)
+        assert path.read_bytes().startswith(b"these are not")
+
+    def test_a_damaged_page_is_an_error_of_the_store(self, path: Path) -> None:
+        with closing(SqliteStore(path)) as store:
+            store.put_approval(AN_APPROVAL, [an_example("k1", size=50_000)])
+        damaged = bytearray(path.read_bytes())
+        damaged[4096:] = b"\xa5" * (len(damaged) - 4096)
+        path.write_bytes(damaged)
+        with pytest.raises(StoreError, match="damaged"), closing(SqliteStore(path)) as store:
+            store.pool(PROJECT)
+
+    def test_a_folder_that_cannot_be_made_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("in the way")
+        with pytest.raises(StoreError, match=r"cannot be made.*DATA_DIR"):
+            SqliteStore(tmp_path / "file" / "store.sqlite3")
+
+    def test_a_path_that_cannot_be_opened_is_named(self, tmp_path: Path) -> None:
+        with pytest.raises(StoreError, match=r"cannot be opened.*DATA_DIR"):
+            SqliteStore(tmp_path)
+
+    def test_memory_is_no_place_for_a_store(self) -> None:
+        with pytest.raises(StoreError, match=r"cannot share it between processes.*local disk"):
+            SqliteStore(Path(":memory:"))
+
+
+@pytest.mark.parametrize(
+    ("at", "seconds"),
+    [
+        ("1970-01-01T00:00:01Z", 1.0),
+        ("1970-01-01T00:00:01.250000Z", 1.25),
+        ("1970-01-01T01:00:01+01:00", 1.0),
+        ("1970-01-01T00:00:01", 1.0),
+        ("", 0.0),
+        ("yesterday", 0.0),
+    ],
+)
+def test_times_of_label_studio_compare_as_the_instants_they_name(at: str, seconds: float) -> None:
+    assert unix_seconds(at) == seconds

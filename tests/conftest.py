@@ -1,0 +1,29 @@
+"""What every test stands on: an environment without our settings, and what happens where a service is missing."""
+
+import os
+from collections.abc import Callable
+from typing import NoReturn
+
+import pytest
+
+from backend.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, field in Settings.model_fields.items():
+        monkeypatch.delenv(str(field.alias or name).upper(), raising=False)
+    # A developer's .env must not decide a test either.
+    monkeypatch.setitem(Settings.model_config, "env_file", None)
+
+
+@pytest.fixture(scope="session")
+def missing() -> Callable[[str], NoReturn]:
+    """Say that a service is missing: a failure in CI, a skip on a laptop."""
+
+    def say(reason: str) -> NoReturn:
+        if os.environ.get("CI", "").lower() in {"true", "1"}:
+            pytest.fail(f"{reason} (CI has to bring it)", pytrace=False)
+        pytest.skip(reason)
+
+    return say

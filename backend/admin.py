@@ -107,7 +107,8 @@ def _project(backend: Backend, key: str) -> dict[str, Any]:
         "approvals": record.approvals if record else 0,
         "reconciled": record.reconciled if record else 0.0,
         "targets": [
-            {**_target(target), "examples": len(snapshot.pool.get(target.id, ()))} for target in snapshot.config.targets
+            {**_target(target), "examples": len(snapshot.pool.get(target.id, ()))}
+            for target in snapshot.config.targets
         ],
         "kept_iou": {"count": len(kept), "mean": sum(kept) / len(kept) if kept else None},
     }

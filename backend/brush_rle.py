@@ -137,7 +137,7 @@ def _bytes(rle: Sequence[int] | bytes) -> bytes:
 def _header(data: bytes, expected: int) -> list[int]:
     if 8 * len(data) < _HEADER_BITS:
         raise RegionError(f"The brush mask is cut off: {len(data)} bytes do not hold its header.")
-    header = int.from_bytes(data[:8], "big") >> 64 - _HEADER_BITS
+    header = int.from_bytes(data[:7], "big") >> 56 - _HEADER_BITS
     total, word = header >> 21, (header >> 16 & 31) + 1
     if word != _WORD:
         raise RegionError(f"The brush mask has words of {word} bits, not {_WORD}.")

@@ -46,7 +46,9 @@ def examine(settings: Settings, project: int | None = None) -> list[Finding]:
     findings += reached
     if all(finding.level == "ok" for finding in reached):
         if not numbers:
-            findings.append(Finding("warning", "projects", "none has been seen", "Connect the backend in a project."))
+            findings.append(
+                Finding("warning", "projects", "none has been seen", "Connect the backend in a project.")
+            )
         for number in numbers:
             findings += _project(settings, label_studio, number)
     label_studio.close()
@@ -64,7 +66,10 @@ def _checkpoint(settings: Settings) -> Iterator[Finding]:
     yield Finding("ok", "checkpoint", f"{segmenter.identity} at {size} px on {segmenter.device} in {kind}")
     if settings.checkpoint == "embedded":
         yield Finding(
-            "warning", "checkpoint", "the embedded one is a demonstration", "Set CHECKPOINT=BAAI/seggpt-vit-large."
+            "warning",
+            "checkpoint",
+            "the embedded one is a demonstration",
+            "Set CHECKPOINT=BAAI/seggpt-vit-large.",
         )
 
 
@@ -74,7 +79,9 @@ def _server(settings: Settings) -> Iterator[Finding]:
         answer = httpx.get(f"{address}/health", timeout=2, trust_env=False)
         good = answer.status_code == 200 and answer.json().get("model_class") == "SegGPT"
     except (httpx.HTTPError, ValueError):
-        yield Finding("warning", "server", f"nothing answers at {address}", "Start it: python -m backend serve")
+        yield Finding(
+            "warning", "server", f"nothing answers at {address}", "Start it: python -m backend serve"
+        )
         return
     if good:
         yield Finding("ok", "server", f"answers at {address}")
@@ -84,7 +91,9 @@ def _server(settings: Settings) -> Iterator[Finding]:
 
 def _label_studio(label_studio: LabelStudio) -> Iterator[Finding]:
     if not label_studio.configured:
-        yield Finding("error", "Label Studio", "LABEL_STUDIO_URL is not set", "Set it and LABEL_STUDIO_API_KEY.")
+        yield Finding(
+            "error", "Label Studio", "LABEL_STUDIO_URL is not set", "Set it and LABEL_STUDIO_API_KEY."
+        )
         return
     try:
         yield Finding("ok", "Label Studio", f"{label_studio.version()} at {label_studio.origin}")
@@ -105,15 +114,22 @@ def _project(settings: Settings, label_studio: LabelStudio, number: int) -> Iter
         yield Finding("error", what, str(error))
         return
     if not config.targets:
-        yield Finding("warning", what, "its labeling config has nothing to segment", "Add BrushLabels or PolygonLabels.")
+        yield Finding(
+            "warning", what, "its labeling config has nothing to segment", "Add BrushLabels or PolygonLabels."
+        )
     else:
         yield Finding("ok", what, f"'{info.title}', {len(config.targets)} labels to segment")
     yield from _connection(settings, what, backends, webhooks)
     if revision.is_ours(info.model_version):
         yield Finding(
-            "warning", what, f"its model version is pinned to {info.model_version}", "Unpin it, or it is never asked."
+            "warning",
+            what,
+            f"its model version is pinned to {info.model_version}",
+            "Unpin it, or it is never asked.",
         )
-    yield from _first_image(settings, label_studio, what, tasks, config.targets[0].value if config.targets else None)
+    yield from _first_image(
+        settings, label_studio, what, tasks, config.targets[0].value if config.targets else None
+    )
 
 
 def _connection(
@@ -142,10 +158,14 @@ def _first_image(
         return
     url = image_url(value, tasks[0].get("data") or {})
     if url is None:
-        yield Finding("error", what, f"task {tasks[0]['id']} has no image under '{value}'", "Check the import.")
+        yield Finding(
+            "error", what, f"task {tasks[0]['id']} has no image under '{value}'", "Check the import."
+        )
         return
     try:
         image = load_images(settings, label_studio).open(url, tasks[0]["id"])
-        yield Finding("ok", what, f"image of task {tasks[0]['id']} is readable, {image.shape[1]} x {image.shape[0]}")
+        yield Finding(
+            "ok", what, f"image of task {tasks[0]['id']} is readable, {image.shape[1]} x {image.shape[0]}"
+        )
     except ImageError as error:
         yield Finding("error", what, f"image of task {tasks[0]['id']}: {error}")

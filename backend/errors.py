@@ -1,16 +1,16 @@
 """The tree of errors that people are meant to read; knows neither HTTP nor exit codes (see `app` and `cli`).
 
-    BackendError
-    ├── BadRequest            what came in does not fit the protocol
-    │   ├── LabelConfigError  the labeling config cannot be read
-    │   └── RegionError       an annotation's region cannot be read
-    ├── ImageError            one task's image cannot be had
-    ├── LabelStudioError      Label Studio's API did not do what was asked
-    │   ├── Unreachable       no answer
-    │   └── Unauthorized      no token, or a refused one
-    ├── StoreError            the store cannot be used
-    ├── NotFound              no such project, task, prompt or example
-    └── Refused               well-formed, but not possible now; the reason says why
+BackendError
+├── BadRequest            what came in does not fit the protocol
+│   ├── LabelConfigError  the labeling config cannot be read
+│   └── RegionError       an annotation's region cannot be read
+├── ImageError            one task's image cannot be had
+├── LabelStudioError      Label Studio's API did not do what was asked
+│   ├── Unreachable       no answer
+│   └── Unauthorized      no token, or a refused one
+├── StoreError            the store cannot be used
+├── NotFound              no such project, task, prompt or example
+└── Refused               well-formed, but not possible now; the reason says why
 """
 
 

@@ -78,7 +78,9 @@ class Jobs:
         filename = str(settings.data_dir / "queue.sqlite3")
         return SqliteHuey(name, filename=filename, serializer=JsonSerializer(), results=False, timeout=10)
 
-    def _register(self, lane: SqliteHuey, function: Callable[..., None], priority: int) -> Callable[..., None]:
+    def _register(
+        self, lane: SqliteHuey, function: Callable[..., None], priority: int
+    ) -> Callable[..., None]:
         def job(*args: Any) -> None:
             if self._backend is None:
                 raise RuntimeError("jobs run in a worker only")
@@ -93,7 +95,10 @@ class Jobs:
                     task.schedule(args=args, delay=delay)
                 else:
                     task(*args)
-            except (OSError, sqlite3.Error) as error:  # what the job is about is stored: the next look finds it
+            except (
+                OSError,
+                sqlite3.Error,
+            ) as error:  # what the job is about is stored: the next look finds it
                 log.warning("job %s not queued: %s", function.__name__, error)
 
         return enqueue
@@ -121,13 +126,17 @@ class Jobs:
 
     def depths(self) -> dict[str, int]:
         """Jobs waiting, by lane."""
-        return {lane.name: lane.pending_count() + lane.scheduled_count() for lane in (self.events, self.tuning)}
+        return {
+            lane.name: lane.pending_count() + lane.scheduled_count() for lane in (self.events, self.tuning)
+        }
 
     # -- run -----------------------------------------------------------------------------------------------------
     def run(self, stop: threading.Event) -> None:
         """Work on both lanes until `stop` is set."""
         consumers = [
-            _LaneConsumer(lane, workers=workers, periodic=False, initial_delay=0.05, max_delay=0.2, backoff=1.2)
+            _LaneConsumer(
+                lane, workers=workers, periodic=False, initial_delay=0.05, max_delay=0.2, backoff=1.2
+            )
             for lane, workers in ((self.events, 4), (self.tuning, 1))
         ]
         threads = [threading.Thread(target=consumer.run, name="lane", daemon=True) for consumer in consumers]
@@ -190,7 +199,9 @@ def reconcile(backend: Backend, jobs: Jobs, project: str) -> None:
     try:
         learnt = backend.learner.reconcile(project)
     except (LabelStudioError, NotFound) as error:
-        _say_once(backend, f"reconcile:{project}", f"project {project} not compared with Label Studio: {error}")
+        _say_once(
+            backend, f"reconcile:{project}", f"project {project} not compared with Label Studio: {error}"
+        )
         return
     finally:
         backend.store.release("reconcile", owner)
@@ -270,4 +281,3 @@ def _say_once(backend: Backend, name: str, message: str) -> None:
         backend.store.set_note(f"trouble:{name}", message)
         if message:
             log.warning("%s", message)
-

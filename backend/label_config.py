@@ -102,7 +102,7 @@ def image_url(target_or_value: Target | str, data: Mapping[str, Any]) -> str | N
     """The address of a target's image in one task, as Label Studio's editor would resolve it.
 
     Args:
-        target_or_value: a target, or its `value` ("image", "$image", "pages[0].url", "https://host/$name.png").
+        target_or_value: a target, or its `value` ("image", "$image", "pages[0].url", "https://host/$name").
         data: the task's `data`.
 
     Returns:

@@ -11,24 +11,38 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.requests = Histogram(
-            "seggpt_request_seconds", "Time to answer, by route", ["route"], buckets=_SECONDS, registry=self.registry
+            "seggpt_request_seconds",
+            "Time to answer, by route",
+            ["route"],
+            buckets=_SECONDS,
+            registry=self.registry,
         )
         self.predictions = Counter(
-            "seggpt_predictions_total", "Tasks asked for, by what came of them", ["outcome"], registry=self.registry
+            "seggpt_predictions_total",
+            "Tasks asked for, by what came of them",
+            ["outcome"],
+            registry=self.registry,
         )
-        self.events = Counter("seggpt_events_total", "Webhook events, by action", ["action"], registry=self.registry)
+        self.events = Counter(
+            "seggpt_events_total", "Webhook events, by action", ["action"], registry=self.registry
+        )
         self.pool = Gauge(
             "seggpt_pool_examples", "Examples in the pool", ["project", "target"], registry=self.registry
         )
         self.approvals = Gauge("seggpt_approvals", "Approvals ever", ["project"], registry=self.registry)
         self.kept = Gauge(
-            "seggpt_kept_iou_mean", "Mean kept IoU of the last 50 submissions", ["project"], registry=self.registry
+            "seggpt_kept_iou_mean",
+            "Mean kept IoU of the last 50 submissions",
+            ["project"],
+            registry=self.registry,
         )
         self.kept_count = Gauge(
             "seggpt_kept_iou_count", "Submissions that had a prediction", ["project"], registry=self.registry
         )
         self.queue = Gauge("seggpt_queue_depth", "Jobs waiting, by lane", ["lane"], registry=self.registry)
-        self.pending_events = Gauge("seggpt_pending_events", "Stored events not dealt with", registry=self.registry)
+        self.pending_events = Gauge(
+            "seggpt_pending_events", "Stored events not dealt with", registry=self.registry
+        )
 
     def render(self) -> bytes:
         """The text exposition format, UTF-8."""

@@ -49,7 +49,12 @@ class PreAnnotation:
     """Predicts ahead and pushes through Label Studio's API."""
 
     def __init__(
-        self, store: Store, label_studio: LabelStudio, predictor: Predictor, settings: Settings, checkpoint: str
+        self,
+        store: Store,
+        label_studio: LabelStudio,
+        predictor: Predictor,
+        settings: Settings,
+        checkpoint: str,
     ) -> None:
         self._store = store
         self._label_studio = label_studio
@@ -73,7 +78,9 @@ class PreAnnotation:
         number = _number(project)
         settled = self._settled(project, snapshot.revision)
         enough = len(settled) + STEP_TASKS + 1
-        ahead = self._label_studio.unlabeled_tasks(number, limit=min(enough, self._settings.pre_annotate_limit or enough))
+        ahead = self._label_studio.unlabeled_tasks(
+            number, limit=min(enough, self._settings.pre_annotate_limit or enough)
+        )
         waiting = [task for task in ahead if task["id"] not in settled]
         done = self._push(snapshot, waiting[:STEP_TASKS])
         return Step(done.pushed, done.removed, more=len(waiting) > STEP_TASKS)
@@ -133,7 +140,9 @@ class PreAnnotation:
         predictions = self._predictor.predict(snapshot, wanted)
         self.failed(snapshot, predictions.failed)
         self._note(snapshot, predictions.unready, "queued", "nothing approved yet")
-        pushed = [task for task, prediction in predictions.done.items() if self._push_one(snapshot, prediction)]
+        pushed = [
+            task for task, prediction in predictions.done.items() if self._push_one(snapshot, prediction)
+        ]
         self._note(snapshot, pushed, "done", _PUSHED)
         # Deleting a prediction blanks the `parent_prediction` of annotations made from it: leave labeled tasks alone.
         unlabeled = {task["id"] for task in tasks if not task.get("total_annotations")}

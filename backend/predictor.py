@@ -215,7 +215,9 @@ class Predictor:
         if not waiting:
             return
         queries = [
-            Query(prepared.images[target.value], context) for prepared in waiting for target, context in prepared.contexts
+            Query(prepared.images[target.value], context)
+            for prepared in waiting
+            for target, context in prepared.contexts
         ]
         try:
             probabilities = self._segmenter.segment(queries)

@@ -99,7 +99,9 @@ def parse_time(text: object) -> float | None:
 def kept_of_event(payload: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a webhook's payload that may be stored: annotations, tasks, ids, and four fields of the project."""
     kept: dict[str, Any] = {
-        name: payload[name] for name in ("annotation", "annotations", "task", "tasks") if payload.get(name) is not None
+        name: payload[name]
+        for name in ("annotation", "annotations", "task", "tasks")
+        if payload.get(name) is not None
     }
     project = payload.get("project")
     if isinstance(project, Mapping):

@@ -18,18 +18,27 @@ class Settings(BaseSettings):
     )
     basic_auth_user: str = Field("", description="User name that Label Studio must send; empty: no check.")
     basic_auth_pass: SecretStr = Field(SecretStr(""), description="Password that Label Studio must send.")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Verbosity of the log.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Verbosity of the log."
+    )
     host: str = Field("127.0.0.1", alias="BACKEND_HOST", description="Address that `serve` listens on.")
     port: int = Field(9090, ge=1, le=65535, description="Port that `serve` listens on.")
 
     checkpoint: str = Field(
-        "embedded", description="`embedded`, a folder, a file (`.pth`, `.safetensors`) or a Hugging Face hub id."
+        "embedded",
+        description="`embedded`, a folder, a file (`.pth`, `.safetensors`) or a Hugging Face hub id.",
     )
     device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:1`, `mps`.")
     data_dir: Path = Field(Path("data"), description="Folder for the store and the queue.")
-    redis_url: SecretStr = Field(SecretStr(""), description="Redis for store and queue; empty: SQLite in `DATA_DIR`.")
-    worker: Literal["on", "off"] = Field("on", description="`off`: `serve` starts no worker; run `worker` elsewhere.")
-    admin_token: SecretStr = Field(SecretStr(""), description="Bearer token of the admin API; empty: loopback only.")
+    redis_url: SecretStr = Field(
+        SecretStr(""), description="Redis for store and queue; empty: SQLite in `DATA_DIR`."
+    )
+    worker: Literal["on", "off"] = Field(
+        "on", description="`off`: `serve` starts no worker; run `worker` elsewhere."
+    )
+    admin_token: SecretStr = Field(
+        SecretStr(""), description="Bearer token of the admin API; empty: loopback only."
+    )
 
     approved_when: Literal["submitted", "ground_truth"] = Field(
         "submitted", description="What counts as approved: any submitted annotation, or ground truth only."
@@ -39,20 +48,29 @@ class Settings(BaseSettings):
     )
     shots: int = Field(8, ge=1, le=16, description="Examples in the context of one prediction, at most.")
     pool_size: int = Field(64, ge=1, le=1024, description="Examples kept for one target, at most.")
-    ensemble: Literal["feature", "spatial", "both"] = Field("feature", description="How several examples are used.")
+    ensemble: Literal["feature", "spatial", "both"] = Field(
+        "feature", description="How several examples are used."
+    )
     instances: bool = Field(False, description="One region per connected component instead of one per label.")
     min_area: float = Field(
         0.0002, ge=0, lt=1, description="Components smaller than this share of the image are dropped."
     )
-    threshold: float = Field(0.5, gt=0, lt=1, description="Probability from which a pixel belongs to the mask.")
-    predict_deadline: float = Field(40.0, gt=0, description="Seconds after which `/predict` answers with what it has.")
+    threshold: float = Field(
+        0.5, gt=0, lt=1, description="Probability from which a pixel belongs to the mask."
+    )
+    predict_deadline: float = Field(
+        40.0, gt=0, description="Seconds after which `/predict` answers with what it has."
+    )
     pre_annotate: str = Field(
         "all", description="Tasks predicted ahead in the background: `off`, a number, or `all`."
     )
-    reconcile_every: float = Field(60.0, ge=5, description="Seconds between looks at Label Studio for silent changes.")
+    reconcile_every: float = Field(
+        60.0, ge=5, description="Seconds between looks at Label Studio for silent changes."
+    )
 
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Comma-separated hosts besides Label Studio that images may come from, though private."
+        (),
+        description="Comma-separated hosts besides Label Studio that images may come from, though private.",
     )
     local_files_root: Path | None = Field(
         None, description="Folder below which local files may be read; empty: none."

@@ -62,8 +62,12 @@ class Supervisor:
             with self._lock:
                 if self._stopping.is_set():
                     return
-                self._child = subprocess.Popen(
-                    self._command, env=self._environment, stdin=subprocess.PIPE, text=True, start_new_session=True
+                self._child = subprocess.Popen(  # noqa: S603  # our own command line
+                    self._command,
+                    env=self._environment,
+                    stdin=subprocess.PIPE,
+                    text=True,
+                    start_new_session=True,
                 )
                 self._send()
             code = self._child.wait()

@@ -14,18 +14,22 @@ from backend.errors import BadRequest
 
 @app.command()
 def evaluate(
-    folder: Annotated[Path, typer.Argument(help="Holds images/ and masks/*.png (palette; 0 background, 255 ignore).")],
+    folder: Annotated[
+        Path, typer.Argument(help="Holds images/ and masks/*.png (palette; 0 background, 255 ignore).")
+    ],
     shots: Annotated[str, typer.Option(help="Numbers of examples, comma-separated.")] = "1,4,8",
     checkpoint: Annotated[str | None, typer.Option(help="Instead of CHECKPOINT.")] = None,
     device: Annotated[str | None, typer.Option(help="Instead of DEVICE.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the report to this file too.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the report to this file too.")
+    ] = None,
 ) -> None:
     """Measure mIoU and seconds an image, with examples chosen by a fixed rule."""
     settings = settings_with({"checkpoint": checkpoint, "device": device})
     counts = _numbers(shots)
 
-    from model.evaluation import evaluate_folder  # noqa: PLC0415  # loads torch
-    from model.segmenter import Segmenter  # noqa: PLC0415
+    from model.evaluation import evaluate_folder  # loads torch
+    from model.segmenter import Segmenter
 
     segmenter = Segmenter.load(settings.checkpoint, settings.device, ensemble=settings.ensemble)
     with Progress(console=console, transient=True) as bar:

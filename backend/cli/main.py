@@ -30,16 +30,20 @@ def settings_with(overrides: Mapping[str, Any]) -> Settings:
     try:
         return Settings(**given)
     except ValidationError as error:
-        said = "; ".join(f"{'.'.join(str(p) for p in item['loc']).upper()}: {item['msg']}" for item in error.errors())
+        said = "; ".join(
+            f"{'.'.join(str(p) for p in item['loc']).upper()}: {item['msg']}" for item in error.errors()
+        )
         raise BackendError(f"Setting not understood: {said}.", remedy="See docs/settings.md.") from None
 
 
 def main() -> None:
     """Run the command in `sys.argv`."""
-    from backend.cli import evaluation, serving, tasks  # noqa: F401, PLC0415  # registers the commands
+    from backend.cli import evaluation, serving, tasks  # noqa: F401  # registers the commands
 
     try:
         app()
     except (BackendError, ValueError) as error:
-        Console(stderr=True).print(f"[red]{type(error).__name__}:[/red] {error}", highlight=False, soft_wrap=True)
+        Console(stderr=True).print(
+            f"[red]{type(error).__name__}:[/red] {error}", highlight=False, soft_wrap=True
+        )
         sys.exit(1)

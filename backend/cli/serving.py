@@ -30,16 +30,18 @@ def serve(
     settings = settings_with({"BACKEND_HOST": host, "port": port, "data_dir": data_dir})
     _refuse_taken_port(settings)
 
-    import uvicorn  # noqa: PLC0415  # commands that serve nothing do without
-    from fastapi import FastAPI  # noqa: PLC0415
+    import uvicorn  # commands that serve nothing do without
+    from fastapi import FastAPI
 
-    from backend.app import create_app  # noqa: PLC0415  # loads torch
-    from backend.jobs import Jobs  # noqa: PLC0415
-    from backend.supervisor import Supervisor  # noqa: PLC0415
-    from backend.wiring import build, configure_logging  # noqa: PLC0415
+    from backend.app import create_app  # loads torch
+    from backend.jobs import Jobs
+    from backend.label_config import parse
+    from backend.supervisor import Supervisor
+    from backend.wiring import build, configure_logging
 
     configure_logging(settings)
     backend = build(settings)
+    parse("<View/>")  # the SDK's parser takes most of a second to import: not within the first look
     worker = Supervisor([sys.executable, "-m", "backend", "worker", "--listen"], _environment(settings))
 
     def learned(hostname: str, access_token: str) -> None:
@@ -75,8 +77,8 @@ def worker(
     """Learn from events and predict ahead; `serve` starts one of these itself."""
     settings = settings_with({"data_dir": data_dir})
 
-    from backend.jobs import Jobs  # noqa: PLC0415  # loads torch
-    from backend.wiring import build, configure_logging  # noqa: PLC0415
+    from backend.jobs import Jobs  # loads torch
+    from backend.wiring import build, configure_logging
 
     configure_logging(settings)
     stop = threading.Event()

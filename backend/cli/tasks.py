@@ -17,14 +17,16 @@ _COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
 
 @app.command()
 def sync(
-    projects: Annotated[list[int] | None, typer.Argument(help="Project numbers; none: all that were ever seen.")] = None,
+    projects: Annotated[
+        list[int] | None, typer.Argument(help="Project numbers; none: all that were ever seen.")
+    ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder for store and queue (DATA_DIR).")] = None,
 ) -> None:
     """Make the examples equal to what is approved in Label Studio, now."""
     settings = settings_with({"data_dir": data_dir})
 
-    from backend.jobs import Jobs  # noqa: PLC0415  # loads torch
-    from backend.wiring import build  # noqa: PLC0415
+    from backend.jobs import Jobs  # loads torch
+    from backend.wiring import build
 
     backend, jobs = build(settings), None
     jobs = Jobs(settings)
@@ -68,9 +70,9 @@ def predict(
     if not pictures.exists() or not found:
         raise BadRequest(f"There is no picture at {pictures}.")
 
-    from backend.images.decoding import decode  # noqa: PLC0415  # loads torch
-    from model.example import Context, Example  # noqa: PLC0415
-    from model.segmenter import Query, Segmenter  # noqa: PLC0415
+    from backend.images.decoding import decode  # loads torch
+    from model.example import Context, Example
+    from model.segmenter import Query, Segmenter
 
     pairs = []
     for mask_file in sorted((examples / "masks").glob("*.png")):
@@ -96,13 +98,15 @@ def predict(
 
 @app.command()
 def doctor(
-    project: Annotated[int | None, typer.Option(help="Project number to look at; none: all that were seen.")] = None,
+    project: Annotated[
+        int | None, typer.Option(help="Project number to look at; none: all that were seen.")
+    ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder for store and queue (DATA_DIR).")] = None,
 ) -> None:
     """Check what really goes wrong: addresses, tokens, webhooks, checkpoint; exit code 1 where something is."""
     settings = settings_with({"data_dir": data_dir})
 
-    from backend.doctor import examine  # noqa: PLC0415  # loads torch
+    from backend.doctor import examine  # loads torch
 
     table = Table("", "what", "finding", "remedy")
     findings = examine(settings, project)

@@ -55,5 +55,7 @@ def _iou(predicted: bytes | None, submitted: NDArray[np.bool_] | None) -> float:
     ours = unpack_mask(predicted)
     if submitted is None:
         return iou(ours, np.zeros_like(ours))
-    theirs = Image.fromarray(submitted.astype(np.uint8) * 255).resize((ours.shape[1], ours.shape[0]), Image.Resampling.BOX)
+    theirs = Image.fromarray(submitted.astype(np.uint8) * 255).resize(
+        (ours.shape[1], ours.shape[0]), Image.Resampling.BOX
+    )
     return iou(ours, np.array(theirs) > 127)

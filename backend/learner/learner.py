@@ -61,7 +61,12 @@ class Learner:
     """Turns approved annotations into examples of the store."""
 
     def __init__(
-        self, store: Store, label_studio: LabelStudio, images: ImageLoader, describe: Describe, settings: Settings
+        self,
+        store: Store,
+        label_studio: LabelStudio,
+        images: ImageLoader,
+        describe: Describe,
+        settings: Settings,
     ) -> None:
         self._store = store
         self._label_studio = label_studio
@@ -88,7 +93,9 @@ class Learner:
                 self._forget_tasks(event.project, ids_of(body.get("tasks")) + ids_of(body.get("task")), tally)
         learnt = self._conclude(event.project, before, tally, moved)
         created = event.action == "TASKS_CREATED"
-        return Learnt(learnt.moved, learnt.approved, learnt.withdrawn, learnt.unread, new_tasks=created or learnt.moved)
+        return Learnt(
+            learnt.moved, learnt.approved, learnt.withdrawn, learnt.unread, new_tasks=created or learnt.moved
+        )
 
     def reconcile(self, project: str, tasks: Collection[int] | None = None) -> Learnt:
         """Make the project's approvals equal to Label Studio's: all of them, or those of some tasks.
@@ -166,7 +173,9 @@ class Learner:
         return annotations.counts(annotation, self._settings.approved_when, self._settings.learn_from_bulk)
 
     def _apply_annotations(self, event: Event, tally: _Tally) -> None:
-        tasks = {task["id"]: task for task in as_list(event.body.get("task")) if isinstance(task.get("id"), int)}
+        tasks = {
+            task["id"]: task for task in as_list(event.body.get("task")) if isinstance(task.get("id"), int)
+        }
         single = event.action != "ANNOTATIONS_CREATED"
         for annotation in as_list(event.body.get("annotation")):
             task = tasks.get(annotation.get("task"), next(iter(tasks.values()), None) if single else None)
@@ -175,7 +184,9 @@ class Learner:
             elif isinstance(annotation.get("id"), int):
                 self._withdraw(event.project, [annotation["id"]], tally)
 
-    def _teach(self, project: str, task: Mapping[str, Any], annotation: Mapping[str, Any], tally: _Tally) -> None:
+    def _teach(
+        self, project: str, task: Mapping[str, Any], annotation: Mapping[str, Any], tally: _Tally
+    ) -> None:
         """Store one approval with its examples; what cannot be read is noted in the tally."""
         config = self._config(project)
         approval = annotations.approval(project, task, annotation, config)
@@ -185,7 +196,9 @@ class Learner:
             return
         try:
             masks = annotations.masks(annotation, config.targets)
-            examples = [] if self._superfluous(approval, masks) else self._examples(approval, task, masks, config)
+            examples = (
+                [] if self._superfluous(approval, masks) else self._examples(approval, task, masks, config)
+            )
         except (ImageError, RegionError) as error:
             tally.unread.append((approval.task, str(error)))
             log.warning("project %s task %d: approval not usable yet: %s", project, approval.task, error)
@@ -206,7 +219,9 @@ class Learner:
             newer = [
                 info
                 for info in self._store.pool(approval.project, target)
-                if info.at > approval.at and info.kind != "accepted" and info.annotation != approval.annotation
+                if info.at > approval.at
+                and info.kind != "accepted"
+                and info.annotation != approval.annotation
             ]
             return len(newer) >= self._settings.pool_size
 
@@ -268,7 +283,9 @@ class Learner:
 
     def _forget_tasks(self, project: str, tasks: Sequence[int], tally: _Tally) -> None:
         if tasks:
-            self._withdraw(project, [a.annotation for a in self._store.approvals(project, tasks=tasks)], tally)
+            self._withdraw(
+                project, [a.annotation for a in self._store.approvals(project, tasks=tasks)], tally
+            )
             self._store.forget_tasks(project, tasks)
 
     def _conclude(self, project: str, before: int, tally: _Tally, moved: bool) -> Learnt:
@@ -313,4 +330,3 @@ def _fit(mask: NDArray[np.bool_], image: NDArray[np.uint8]) -> NDArray[np.bool_]
     columns = np.arange(width) * mask.shape[1] // width
     fitted: NDArray[np.bool_] = mask[rows[:, None], columns]
     return fitted
-

@@ -38,4 +38,6 @@ def _most_redundant(candidates: Sequence[ExampleInfo], everyone: Sequence[Exampl
     likeness = vectors @ vectors.T
     np.fill_diagonal(likeness, -np.inf)
     closest = likeness.max(axis=1)
-    return max(candidates, key=lambda info: (round(float(closest[keys.index(info.key)]), 6), -keys.index(info.key)))
+    return max(
+        candidates, key=lambda info: (round(float(closest[keys.index(info.key)]), 6), -keys.index(info.key))
+    )

@@ -1,7 +1,6 @@
 """The brush codec against the editor's own streams, the SDK's, and itself."""
 
 import json
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +140,6 @@ def test_runs_give_the_same_stream_as_the_mask(mask: NDArray[np.bool_]) -> None:
         borders = np.flatnonzero(np.diff(mask[row].astype(int), prepend=0, append=0)) + row * width
         starts += borders[::2].tolist()
         ends += borders[1::2].tolist()
-    assert all(end <= start for end, start in pairwise(np.array([starts, ends]).T.reshape(-1)[1:].reshape(-1)[:0]))
     runs = np.array(starts, dtype=np.int64), np.array(ends, dtype=np.int64)
     assert brush_rle.encode_runs(*runs, height, width) == brush_rle.encode(mask)
 

@@ -210,8 +210,9 @@ def test_target_ids_tell_all_parts_apart() -> None:
         ("image", {"image": {"nested": 1}}, None),
         ("$image", {"picture": "x"}, None),
         ("https://host/fixed.png", {}, "https://host/fixed.png"),
-        ("https://host/$name-$n.png", {"name": "a", "n": 7}, "https://host/a-7.png"),
-        ("https://host/$name.png", {"other": "a"}, None),
+        ("https://host/$name-$n/1", {"name": "a.png", "n": 7}, "https://host/a.png-7/1"),
+        ("https://host/$name", {"other": "a"}, None),
+        ("https://host/$name.png", {"name": "a"}, None),
         ("$base/$name", {"base": "https://host", "name": "b.png"}, "https://host/b.png"),
     ],
 )
@@ -222,7 +223,7 @@ def test_an_image_address_is_resolved_as_the_editor_does(value: str, data: dict[
 def test_an_image_address_is_resolved_for_a_target() -> None:
     (one,) = parse(view('<Image name="i" valueList="$pages"/>', control("BrushLabels", "b", "x", to="i"))).targets
     (two,) = parse(
-        view('<Image name="i" value="https://h/$n.png"/>', control("BrushLabels", "b", "x", to="i"))
+        view('<Image name="i" value="https://h/$n"/>', control("BrushLabels", "b", "x", to="i"))
     ).targets
     assert image_url(one, {"pages": ["first", "second"]}) == "first"
-    assert image_url(two, {"n": "a"}) == "https://h/a.png"
+    assert image_url(two, {"n": "a"}) == "https://h/a"

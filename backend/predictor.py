@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 _STEP_PIXELS = 48_000_000
 _STEP_SECONDS = 4.0
 
+_EXAMPLE_BYTES = 128 * 2**20  # decoded examples kept
+_RECENT_NUMBERS = 4_000_000  # run-length numbers and points in the answers kept
+
 
 @dataclass(frozen=True)
 class TaskPrediction:
@@ -47,6 +50,12 @@ class TaskPrediction:
     result: list[dict[str, Any]]
     score: float
     revision: str
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers the regions are made of, at least 1."""
+        values = [region.get("value", {}) for region in self.result]
+        return 1 + sum(len(value.get("rle", ())) + len(value.get("points", ())) for value in values)
 
     def wire(self) -> dict[str, Any]:
         """As `/predict` answers it."""
@@ -96,8 +105,8 @@ class Predictor:
         self._images = images
         self._segmenter = segmenter
         self._settings = settings
-        self._examples = _Bounded(max(64, 4 * settings.pool_size))
-        self._recent = _Bounded(256)
+        self._examples = _Bounded(_EXAMPLE_BYTES)
+        self._recent = _Bounded(_RECENT_NUMBERS)
 
     def predict(
         self, snapshot: Snapshot, tasks: Sequence[Mapping[str, Any]], deadline: float | None = None
@@ -229,7 +238,7 @@ class Predictor:
         for prepared in waiting:
             prediction = self._assemble(snapshot, prepared, probabilities)
             done[prepared.task] = prediction
-            self._recent.put(prepared.key(snapshot), prediction)
+            self._recent.put(prepared.key(snapshot), prediction, prediction.numbers)
 
     def _assemble(
         self, snapshot: Snapshot, prepared: _Prepared, probabilities: list[NDArray[np.float32]]
@@ -277,7 +286,7 @@ class Predictor:
         missing = [key for key in keys if key not in found]
         for key, stored in self._store.examples(missing).items() if missing else ():
             found[key] = Example(key, unpack_image(stored.image), unpack_mask(stored.mask))
-            self._examples.put(key, found[key])
+            self._examples.put(key, found[key], found[key].image.nbytes + found[key].mask.nbytes)
         return Context(tuple(found[key] for key in keys if key in found))
 
 
@@ -317,23 +326,26 @@ class _Pace:
 
 
 class _Bounded:
-    """A thread-safe dictionary that forgets what was used longest ago."""
+    """A thread-safe dictionary of bounded weight that forgets what was used longest ago."""
 
-    def __init__(self, size: int) -> None:
-        self._size = size
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._weight = 0
         self._lock = threading.Lock()
-        self._entries: OrderedDict[Any, Any] = OrderedDict()
+        self._entries: OrderedDict[Any, tuple[Any, int]] = OrderedDict()
 
     def get(self, key: Any) -> Any:
         with self._lock:
             if key not in self._entries:
                 return None
             self._entries.move_to_end(key)
-            return self._entries[key]
+            return self._entries[key][0]
 
-    def put(self, key: Any, value: Any) -> None:
+    def put(self, key: Any, value: Any, weight: int) -> None:
         with self._lock:
-            self._entries[key] = value
-            self._entries.move_to_end(key)
-            while len(self._entries) > self._size:
-                self._entries.popitem(last=False)
+            _, before = self._entries.pop(key, (None, 0))
+            self._entries[key] = (value, weight)
+            self._weight += weight - before
+            while self._weight > self._most and len(self._entries) > 1:
+                _, (_, forgotten) = self._entries.popitem(last=False)
+                self._weight -= forgotten

@@ -33,6 +33,16 @@ QUERIES = 20
 THRESHOLD = 0.5  # of a probability; above it a pixel is the target's
 AT_ONCE = 4  # queries handed to the segmenter together, between two calls of `progress`
 PAIRS_KEPT = 64  # pictures with masks held in memory
+ARRAY_MODES = (
+    "1",
+    "L",
+    "LA",
+    "RGB",
+    "RGBA",
+    "I",
+    "I;16",
+    "F",
+)  # Pillow's, whose arrays `canvas.to_rgb` reads
 
 Progress = Callable[[int, int], None]
 
@@ -158,9 +168,8 @@ class Folder:
     def _read_pair(self, stem: str) -> tuple[Picture, NDArray[np.uint8]]:
         with Image.open(self._images[stem]) as opened:
             upright = ImageOps.exif_transpose(opened)
-            picture = canvas.to_rgb(
-                np.asarray(upright if upright.mode in ("L", "RGB") else upright.convert("RGB"))
-            )
+            plain = upright if upright.mode in ARRAY_MODES else upright.convert("RGB")
+            picture = canvas.to_rgb(np.asarray(plain))
         indices = _indices(self._masks[stem])
         if indices.shape != picture.shape[:2]:
             sizes = f"image {picture.shape[:2]}, mask {indices.shape}"

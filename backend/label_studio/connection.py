@@ -8,6 +8,7 @@ import re
 import ssl
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -66,6 +67,7 @@ class Connection:
         self._client = httpx.Client(
             timeout=timeout, verify=httpx.create_ssl_context(verify), trust_env=False, follow_redirects=False
         )
+        self._close = weakref.finalize(self, self._client.close)
         self._lock = threading.Lock()
         self._given_url = url.rstrip("/")
         self._held = self._hold(self._given_url, self._key)
@@ -173,8 +175,8 @@ class Connection:
         return Unauthorized(message, remedy=_HOW_TO_GET_ONE, status=status)
 
     def close(self) -> None:
-        """Close the connections."""
-        self._client.close()
+        """Close the connections; happens by itself when nobody uses this any more."""
+        self._close()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.origin!r}, token={self.token_kind})"

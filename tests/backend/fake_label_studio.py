@@ -60,13 +60,15 @@ class FakeLabelStudio(LoopbackServer):
         }  # fmt: skip
         return number
 
-    def add_task(self, project: int, image: bytes | None = None, **data: Any) -> int:
-        """A task with these data; `image` is uploaded and named in `data["image"]`."""
+    def add_task(self, project: int, image: bytes | str | None = None, **data: Any) -> int:
+        """A task with these data; an `image` of bytes is uploaded, one of text is an address."""
         number = max(self.tasks, default=0) + 1
-        if image is not None:
+        if isinstance(image, bytes):
             path = f"/data/upload/{project}/{number:08x}-picture.png"
             self.uploads[path] = Answer(200, image, {"Content-Type": "image/png"})
             data["image"] = path
+        elif image is not None:
+            data["image"] = image
         self.tasks[number] = {
             "id": number,
             "project": project,

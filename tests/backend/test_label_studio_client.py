@@ -81,7 +81,7 @@ def test_tasks_annotated_between_two_pages_hide_no_other_task(
                 fake_label_studio.annotate(task, [REGION])
         return answered
 
-    fake_label_studio.answer = answer_and_annotate  # type: ignore[method-assign, assignment]
+    fake_label_studio.answer = answer_and_annotate  # type: ignore[method-assign]
     assert [task["id"] for task in client.unlabeled_tasks(project)] == tasks
 
 

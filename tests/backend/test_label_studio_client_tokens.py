@@ -227,7 +227,7 @@ def test_a_token_that_does_not_tell_its_life_is_used_for_a_minute() -> None:
 
 @pytest.mark.parametrize("token", ["a.b.c", "a.b", "0" * 40, "..", "x.W10.y"])
 def test_what_is_no_personal_token_is_sent_as_a_legacy_one(token: str) -> None:
-    assert LabelStudio("http://l", token).token_kind == "legacy"
+    assert LabelStudio("http://l", token).authorization("http://l/a") == {"Authorization": f"Token {token}"}
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """The ML-backend protocol over HTTP, and the one place where errors become status codes; decides nothing else."""
 
-import base64
 import hmac
 import logging
 import time
@@ -258,13 +257,11 @@ def _has_id(task: Mapping[str, Any]) -> bool:
 
 
 def _basic_auth(backend: Backend) -> Callable[[Request], None]:
-    settings = backend.settings
-    pair = f"{settings.basic_auth_user}:{settings.basic_auth_pass.get_secret_value()}"
-    expected = b"Basic " + base64.b64encode(pair.encode())
+    expected = backend.settings.basic_authorization.encode()
 
     def check(request: Request) -> None:
         given = request.headers.get("authorization", "").encode()
-        if settings.basic_auth_user and not hmac.compare_digest(given, expected):
+        if expected and not hmac.compare_digest(given, expected):
             raise HTTPException(
                 401,
                 "User name and password are BASIC_AUTH_USER and BASIC_AUTH_PASS of the backend.",

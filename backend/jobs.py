@@ -240,6 +240,9 @@ def look(backend: Backend, jobs: Jobs) -> None:
         return
     for record in backend.store.projects():
         try:
+            if authorization := backend.settings.basic_authorization:
+                user = backend.settings.basic_auth_user
+                backend.label_studio.authorize_webhooks(record.id, user, authorization)
             if backend.learner.is_due(record.key):
                 jobs.reconcile(record.key)
             else:

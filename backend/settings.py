@@ -1,5 +1,6 @@
 """Every setting, typed, in one table; read from the environment (or `.env`) when asked, never at import."""
 
+import base64
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -101,6 +102,14 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(host.strip().lower() for host in value.split(",") if host.strip())
         return value
+
+    @property
+    def basic_authorization(self) -> str:
+        """The `Authorization` header that Label Studio must send; "" where there is no check."""
+        if not self.basic_auth_user:
+            return ""
+        pair = f"{self.basic_auth_user}:{self.basic_auth_pass.get_secret_value()}"
+        return "Basic " + base64.b64encode(pair.encode()).decode()
 
     @property
     def pre_annotate_limit(self) -> int | None:

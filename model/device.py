@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 
 TOLERATED_ERROR = 0.03  # relative error of bfloat16 in the self-test's result
-REQUIRED_GAIN = 4  # bfloat16 must be this many times faster, so that a busy moment does not decide
+REQUIRED_GAIN = 2.5  # bfloat16 must be this many times faster, so that a busy moment does not decide
+ROUNDS = 10  # of the self-test, the formats taking turns; the first one warms up, and the fastest counts
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
@@ -47,17 +48,19 @@ def choose(device: str) -> torch.device:
 
 def choose_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 where a small attention layer shows it to be right and clearly faster on this device, else float32."""
+    formats = (torch.float32, torch.bfloat16)
     try:
-        wanted, seconds = _trial(device, torch.float32)
-        got, seconds_halved = _trial(device, torch.bfloat16)
+        trials = [_trial(device, dtype) for _ in range(ROUNDS) for dtype in formats]
     except (RuntimeError, TypeError):  # the device or its kernels do not have the format
         return torch.float32
+    (wanted, _), (got, _) = trials[:2]
     right = bool((got - wanted).norm() <= TOLERATED_ERROR * wanted.norm())
-    return torch.bfloat16 if right and seconds_halved * REQUIRED_GAIN < seconds else torch.float32
+    slow, fast = (min(seconds for _, seconds in trials[start::2]) for start in (0, 1))
+    return torch.bfloat16 if right and fast * REQUIRED_GAIN < slow else torch.float32
 
 
 def _trial(device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, float]:
-    """Result (float32, CPU) and least time of attention with a bias and a linear layer, as the network has them."""
+    """Result (float32, CPU) and seconds of attention with a bias and a linear layer, as the network has them."""
     generator = torch.Generator().manual_seed(0)
     size = 256 if device.type == "cpu" else 1568
     heads, channels = 4, 64
@@ -67,14 +70,11 @@ def _trial(device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, floa
 
     queries, keys, values = (numbers(1, heads, size, channels) for _ in range(3))
     bias, weight = numbers(1, heads, size, size), numbers(4 * heads * channels, heads * channels)
-    best = float("inf")
     with torch.inference_mode():
-        for _ in range(4):
-            started = time.perf_counter()
-            attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias)
-            result = F.linear(attended.transpose(1, 2).flatten(2), weight).float().cpu()
-            best = min(best, time.perf_counter() - started)
-    return result, best
+        started = time.perf_counter()
+        attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias)
+        result = F.linear(attended.transpose(1, 2).flatten(2), weight).float().cpu()
+        return result, time.perf_counter() - started
 
 
 def is_out_of_memory(error: BaseException) -> bool:

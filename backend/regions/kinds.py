@@ -5,7 +5,6 @@ Knows percent and pixels, but neither labels nor which regions belong to whom.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -128,8 +127,8 @@ def _angle(value: Value) -> float:
 def _percent(number: object) -> float:
     if isinstance(number, bool) or not isinstance(number, int | float):
         raise RegionError(f"A region's coordinate is a number, not {number!r}.")
-    if not isfinite(number) or abs(number) > _FARTHEST_PERCENT:
-        raise RegionError(f"A region's coordinate of {number} is out of all bounds.")
+    if not abs(number) <= _FARTHEST_PERCENT:
+        raise RegionError(f"A region's coordinate is beyond {_FARTHEST_PERCENT:.0f} percent of its image.")
     return float(number)
 
 

@@ -125,6 +125,8 @@ def _size(region: Region) -> tuple[int, int]:
 
 def _side(region: Region, name: str) -> int:
     side = region.get(name)
-    if isinstance(side, bool) or not isinstance(side, int | float) or not side >= 1 or side != side // 1:
-        raise RegionError(f"A region needs its image's {name} as a whole number of pixels, not {side!r}.")
+    if isinstance(side, bool) or not isinstance(side, int | float):
+        raise RegionError(f"A region needs its image's {name} as a number of pixels, not {side!r}.")
+    if not 1 <= side <= MAX_PIXELS or side != int(side):
+        raise RegionError(f"A region states no possible {name} of its image.")
     return int(side)

@@ -38,7 +38,9 @@ def test_streams_of_the_editor_are_decoded_to_the_byte(case: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize(
-    "case", [case for case in GOLDEN if {0, 255} >= {value for value, _ in case["alpha"]}][:3], ids=lambda c: c["about"]
+    "case",
+    [case for case in GOLDEN if {0, 255} >= {value for value, _ in case["alpha"]}][:3],
+    ids=lambda c: c["about"],
 )
 def test_what_we_write_is_what_the_editor_writes(case: dict[str, Any]) -> None:
     assert brush_rle.encode(golden_alpha(case) > 0) == case["rle"]
@@ -82,7 +84,11 @@ def test_the_sdk_reads_what_we_write_in_all_four_channels(mask: NDArray[np.bool_
 
 
 @quick
-@given(arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12), st.just(4)), elements=st.integers(0, 3)))
+@given(
+    arrays(
+        np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12), st.just(4)), elements=st.integers(0, 3)
+    )
+)
 def test_any_picture_that_the_sdk_writes_is_read(pixels: NDArray[np.uint8]) -> None:
     rle = sdk.encode_rle(pixels.reshape(-1))
     assert np.array_equal(brush_rle.decode(rle, *pixels.shape[:2]), pixels[..., 3])
@@ -104,7 +110,9 @@ def written(fields: tuple[int, ...], total: int) -> tuple[str, NDArray[np.uint8]
         kind, literal = int(rng.integers(4)), bool(rng.integers(2))
         count = int(rng.integers(1, min(1 << fields[kind], total - len(words), 90) + 1))
         new = rng.integers(0, 256, count if literal else 1).tolist()
-        bits += f"{0 if literal else 1}{kind:02b}{count - 1:0{fields[kind]}b}" + "".join(f"{w:08b}" for w in new)
+        bits += f"{0 if literal else 1}{kind:02b}{count - 1:0{fields[kind]}b}" + "".join(
+            f"{w:08b}" for w in new
+        )
         words += new if literal else new * count
     return bits, np.array(words, dtype=np.uint8)
 
@@ -126,7 +134,11 @@ def test_full_and_empty_masks_of_any_shape_survive(shape: tuple[int, int], insid
 def test_masks_of_other_dtypes_and_layouts_are_read_as_inside_where_not_zero() -> None:
     mask = np.zeros((6, 8), dtype=np.uint8)
     mask[1:3, 2:7] = 1
-    assert brush_rle.encode(mask.astype(np.bool_)) == brush_rle.encode(mask) == brush_rle.encode(mask * np.uint8(255))
+    assert (
+        brush_rle.encode(mask.astype(np.bool_))
+        == brush_rle.encode(mask)
+        == brush_rle.encode(mask * np.uint8(255))
+    )
     assert brush_rle.encode(np.asfortranarray(mask > 0)) == brush_rle.encode(mask > 0)
 
 

@@ -41,10 +41,14 @@ def test_each_label_of_the_four_controls_is_a_target(tag: str, kind: str) -> Non
     assert {target.value for target in config.targets} == {"image"}
 
 
-def test_a_recorded_config_gives_its_brush_labels_and_no_keypoints() -> None:
+def test_a_recorded_config_gives_its_brush_and_rectangle_labels_and_no_keypoints() -> None:
     recorded = json.loads((FIXTURES / "50_browser_keypoint_first.json").read_text())
     config = parse(recorded["requests"][0]["body"]["label_config"])
-    assert spelled(config) == [("tag", "image", "cell", "brush"), ("tag", "image", "debris", "brush")]
+    assert spelled(config) == [
+        ("tag", "image", "cell", "brush"),
+        ("tag", "image", "debris", "brush"),
+        ("tag3", "image", "cell", "rectangle"),
+    ]
 
 
 def test_several_controls_and_images_keep_apart() -> None:
@@ -89,7 +93,9 @@ def test_an_alias_is_what_results_hold() -> None:
 
 
 def test_labels_nested_in_views_are_found() -> None:
-    nested = f'<BrushLabels name="tag" toName="image"><View style="x"><Label value="cell"/></View></BrushLabels>'
+    nested = (
+        '<BrushLabels name="tag" toName="image"><View style="x"><Label value="cell"/></View></BrushLabels>'
+    )
     assert spelled(parse(view(f"<View>{IMAGE}</View>", nested))) == [("tag", "image", "cell", "brush")]
 
 
@@ -144,7 +150,9 @@ def test_a_config_with_nothing_for_us_gives_no_targets(config: str) -> None:
 
 
 def test_a_declaration_and_a_byte_order_mark_do_no_harm() -> None:
-    config = '\ufeff<?xml version="1.0" encoding="latin-1"?>\n' + view(IMAGE, control("BrushLabels", "t", "ä"))
+    config = '\ufeff<?xml version="1.0" encoding="latin-1"?>\n' + view(
+        IMAGE, control("BrushLabels", "t", "ä")
+    )
     assert [target.label for target in parse(config).targets] == ["ä"]
 
 
@@ -216,12 +224,16 @@ def test_target_ids_tell_all_parts_apart() -> None:
         ("$base/$name", {"base": "https://host", "name": "b.png"}, "https://host/b.png"),
     ],
 )
-def test_an_image_address_is_resolved_as_the_editor_does(value: str, data: dict[str, object], url: str | None) -> None:
+def test_an_image_address_is_resolved_as_the_editor_does(
+    value: str, data: dict[str, object], url: str | None
+) -> None:
     assert image_url(value, data) == url
 
 
 def test_an_image_address_is_resolved_for_a_target() -> None:
-    (one,) = parse(view('<Image name="i" valueList="$pages"/>', control("BrushLabels", "b", "x", to="i"))).targets
+    (one,) = parse(
+        view('<Image name="i" valueList="$pages"/>', control("BrushLabels", "b", "x", to="i"))
+    ).targets
     (two,) = parse(
         view('<Image name="i" value="https://h/$n"/>', control("BrushLabels", "b", "x", to="i"))
     ).targets

@@ -14,11 +14,15 @@ from hypothesis import strategies as st
 from backend import brush_rle
 from backend.errors import RegionError
 
-GOLDEN: list[dict[str, Any]] = json.loads((Path(__file__).parent / "golden" / "brush_streams.json").read_text())
+GOLDEN: list[dict[str, Any]] = json.loads(
+    (Path(__file__).parent / "golden" / "brush_streams.json").read_text()
+)
 HUGE = 60_000
 
 
-def stream(*packets: str, total: int = 4 * 6, word: int = 8, fields: tuple[int, ...] = (3, 4, 8, 16)) -> list[int]:
+def stream(
+    *packets: str, total: int = 4 * 6, word: int = 8, fields: tuple[int, ...] = (3, 4, 8, 16)
+) -> list[int]:
     bits = f"{total:032b}{word - 1:05b}" + "".join(f"{size - 1:04b}" for size in fields) + "".join(packets)
     return [int(bits[i : i + 8].ljust(8, "0"), 2) for i in range(0, len(bits), 8)]
 
@@ -41,7 +45,10 @@ def small_memory() -> Iterator[None]:
 
 
 def test_the_bits_spelled_out_here_are_a_good_stream() -> None:
-    assert brush_rle.decode(stream(run(20), literal(1, 2, 3, 4)), 2, 3).tolist() == [[255, 255, 255], [255, 255, 4]]
+    assert brush_rle.decode(stream(run(20), literal(1, 2, 3, 4)), 2, 3).tolist() == [
+        [255, 255, 255],
+        [255, 255, 4],
+    ]
 
 
 @pytest.mark.usefixtures("small_memory")

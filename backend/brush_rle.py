@@ -6,7 +6,7 @@ and one word for a run or as many words as the length says for a literal. Bits a
 """
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,7 @@ _WINDOW = 8
 _PADDING = 8
 
 
-def encode(mask: NDArray[np.bool_]) -> list[int]:
+def encode(mask: NDArray[Any]) -> list[int]:
     """Encode a mask as the editor itself does: all four channels of a pixel are 255 inside and 0 outside.
 
     Args:

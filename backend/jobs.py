@@ -7,6 +7,7 @@ import json
 import logging
 import sqlite3
 import threading
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -28,6 +29,9 @@ log = logging.getLogger(__name__)
 
 _ATTEMPTS = 8
 _LEASE = 120.0
+_TROUBLE_PAUSE = 15.0
+_TROUBLES = 40
+_PASS_EVERY = 600.0  # a pass now and then finds what failed or was not announced
 _URGENT, _USUAL, _LATER = 100, 50, 10
 
 
@@ -112,13 +116,13 @@ class Jobs:
         """Compare the project with Label Studio's export."""
         self._reconcile(project, delay=delay)
 
-    def left_overs(self, project: str, tasks: Sequence[int], delay: float = 0.0) -> None:
+    def left_overs(self, project: str, tasks: Sequence[int], troubles: int = 0, delay: float = 0.0) -> None:
         """Predict and push tasks that a request did not reach."""
-        self._left_overs(project, list(tasks), delay=delay)
+        self._left_overs(project, list(tasks), troubles, delay=delay)
 
-    def pre_annotate(self, project: str, delay: float = 0.0) -> None:
-        """Predict the project's unlabeled tasks ahead."""
-        self._pre_annotate(project, delay=delay)
+    def pre_annotate(self, project: str, after: int = 0, seen: int = 0, delay: float = 0.0) -> None:
+        """Predict the project's unlabeled tasks ahead, those after a task's id."""
+        self._pre_annotate(project, after, seen, delay=delay)
 
     def look(self) -> None:
         """Look at all projects for silent changes."""
@@ -209,27 +213,42 @@ def reconcile(backend: Backend, jobs: Jobs, project: str) -> None:
     _follow_up(backend, jobs, project, learnt)
 
 
-def left_overs(backend: Backend, jobs: Jobs, project: str, tasks: list[int]) -> None:
-    """Predict and push what a request did not reach, a few tasks at a time."""
+def left_overs(backend: Backend, jobs: Jobs, project: str, tasks: list[int], troubles: int = 0) -> None:
+    """Predict and push what a request did not reach, a few tasks at a time.
+
+    Where Label Studio lets nothing be pushed for long, the next pass ahead takes over.
+    """
     step = _step(backend, project, lambda: backend.pre_annotation.left_overs(project, tasks))
-    if step is None or step.more:
-        jobs.left_overs(project, tasks, delay=5.0 if step is None else _pause(step))
+    if step is None and troubles < _TROUBLES:
+        jobs.left_overs(project, tasks, troubles + 1, delay=_TROUBLE_PAUSE)
+    elif step is not None and step.more:
+        jobs.left_overs(project, tasks, delay=_pause(step))
 
 
-def pre_annotate(backend: Backend, jobs: Jobs, project: str) -> None:
-    """Predict the project's unlabeled tasks ahead, a few at a time; one chain of steps a project."""
+def pre_annotate(backend: Backend, jobs: Jobs, project: str, after: int = 0, seen: int = 0) -> None:
+    """Predict the project's unlabeled tasks ahead, a few at a time; one pass at a time a project.
+
+    A job without `after` begins a pass. Where one is on its way, it goes round once more instead.
+    """
     owner = uuid.uuid4().hex
     lease = f"pre-annotate:{project}"
     if not backend.store.acquire(lease, owner, _LEASE):
-        backend.store.set_note(f"again:{project}", "yes")  # the chain that runs goes round once more
+        backend.store.set_note(f"again:{project}", "yes")
         return
-    backend.store.set_note(f"again:{project}", "")
+    if after == 0:
+        backend.store.set_note(f"again:{project}", "")
     try:
-        step = _step(backend, project, lambda: backend.pre_annotation.step(project))
+        step = _step(backend, project, lambda: backend.pre_annotation.step(project, after, seen))
     finally:
         backend.store.release(lease, owner)
-    if step is not None and (step.more or backend.store.note(f"again:{project}")):
-        jobs.pre_annotate(project, delay=_pause(step))
+    if step is None:
+        jobs.pre_annotate(project, after, seen, delay=_TROUBLE_PAUSE)
+    elif step.more:
+        jobs.pre_annotate(project, step.after, step.seen, delay=_pause(step, after))
+    elif backend.store.note(f"again:{project}"):
+        jobs.pre_annotate(project)
+    else:
+        backend.store.set_note(f"ahead:{project}", str(time.time()))
 
 
 def look(backend: Backend, jobs: Jobs) -> None:
@@ -245,7 +264,7 @@ def look(backend: Backend, jobs: Jobs) -> None:
                 backend.label_studio.authorize_webhooks(record.id, user, authorization)
             if backend.learner.is_due(record.key):
                 jobs.reconcile(record.key)
-            else:
+            elif time.time() - float(backend.store.note(f"ahead:{record.key}") or 0) > _PASS_EVERY:
                 jobs.pre_annotate(record.key)
             _say_once(backend, f"look:{record.key}", "")
         except LabelStudioError as error:
@@ -273,9 +292,9 @@ def _step(backend: Backend, project: str, work: Callable[[], Step]) -> Step | No
     return step
 
 
-def _pause(step: Step) -> float:
+def _pause(step: Step, after: int = 0) -> float:
     """A step that did nothing gave way to a request: come back a little later."""
-    return 0.0 if step.pushed or step.removed else 0.5
+    return 0.0 if step.pushed or step.removed or step.after > after else 0.5
 
 
 def _say_once(backend: Backend, name: str, message: str) -> None:

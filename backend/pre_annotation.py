@@ -6,7 +6,7 @@ Works in short steps, so that it gives way: a step says as a value whether more 
 import logging
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from backend import revision
@@ -26,6 +26,9 @@ STEP_TASKS = 8
 PREDICTING = "predict:"
 """Prefix of the leases that are held while a request is answered."""
 
+_PAGE = 100  # tasks asked for at once
+_FAILED_AGAIN = 600.0  # seconds until a task that could not be predicted is tried again
+
 _PUSHED = "pushed"
 _ANSWERED = "answered"
 
@@ -37,12 +40,16 @@ class Step:
     Attributes:
         pushed: predictions that Label Studio now holds.
         removed: superseded predictions of ours that it no longer holds.
-        more: whether another step would find work.
+        more: whether there may be work for another step.
+        after: id of the last task that the pass has looked at.
+        seen: how many tasks the pass has looked at.
     """
 
     pushed: int = 0
     removed: int = 0
     more: bool = False
+    after: int = 0
+    seen: int = 0
 
 
 class PreAnnotation:
@@ -62,28 +69,36 @@ class PreAnnotation:
         self._settings = settings
         self._checkpoint = checkpoint
 
-    def step(self, project: str) -> Step:
+    def step(self, project: str, after: int = 0, seen: int = 0) -> Step:
         """Predict and push the next few unlabeled tasks, in the order in which the label stream shows them.
+
+        Args:
+            project: project key.
+            after: id of the last task that the pass has looked at; 0 begins a pass.
+            seen: how many tasks the pass has looked at.
 
         Raises:
             LabelStudioError: Label Studio gave no answer or refused; nothing is lost, step again later.
         """
-        if self._settings.pre_annotate_limit == 0:
+        limit = self._settings.pre_annotate_limit
+        if limit is not None and seen >= limit:
             return Step()
         if self._store.held(PREDICTING):
-            return Step(more=True)
+            return Step(more=True, after=after, seen=seen)
         snapshot = revision.take(self._store, project, self._checkpoint)
         if not snapshot.ready:
             return Step()
-        number = _number(project)
+        size = _PAGE if limit is None else min(_PAGE, limit - seen)
+        page = self._label_studio.unlabeled_tasks(_number(project), limit=size, after=after)
         settled = self._settled(project, snapshot.revision)
-        enough = len(settled) + STEP_TASKS + 1
-        ahead = self._label_studio.unlabeled_tasks(
-            number, limit=min(enough, self._settings.pre_annotate_limit or enough)
-        )
-        waiting = [task for task in ahead if task["id"] not in settled]
-        done = self._push(snapshot, waiting[:STEP_TASKS])
-        return Step(done.pushed, done.removed, more=len(waiting) > STEP_TASKS)
+        waiting = [task for task in page if task["id"] not in settled]
+        now = waiting[:STEP_TASKS]
+        done = self._push(snapshot, now)
+        if len(waiting) > len(now):
+            page = page[: page.index(now[-1]) + 1]
+        elif len(page) < size:
+            return done
+        return replace(done, more=True, after=int(page[-1]["id"]), seen=seen + len(page))
 
     def left_overs(self, project: str, tasks: Sequence[int]) -> Step:
         """Predict and push the tasks that a request did not reach; those already there are skipped."""
@@ -96,7 +111,7 @@ class PreAnnotation:
         found = self._label_studio.tasks(_number(project), now)
         self._store.forget_tasks(project, set(now) - {task["id"] for task in found})
         done = self._push(snapshot, found)
-        return Step(done.pushed, done.removed, more=len(waiting) > STEP_TASKS)
+        return replace(done, more=len(waiting) > STEP_TASKS)
 
     def queue(self, snapshot: Snapshot, tasks: Iterable[int], reason: str) -> None:
         """Note that tasks wait for a background prediction, and why."""
@@ -122,11 +137,13 @@ class PreAnnotation:
         )
 
     def _settled(self, project: str, version: str) -> set[int]:
-        """Tasks that need nothing under this revision: pushed, or failed in a way that asking again won't mend."""
+        """Tasks that need nothing under this revision now: pushed, or failed a short while ago."""
+        again = time.time() - _FAILED_AGAIN
         return {
             state.task
             for state in self._store.task_states(project)
-            if state.revision == version and (state.status == "failed" or state.reason == _PUSHED)
+            if state.revision == version
+            and (state.reason == _PUSHED or (state.status == "failed" and state.at > again))
         }
 
     def _push(self, snapshot: Snapshot, tasks: Sequence[Mapping[str, Any]]) -> Step:

@@ -1,13 +1,9 @@
 """Which device and number format to compute in, and what running out of memory looks like; knows no network."""
 
-import time
-
 import torch
 import torch.nn.functional as F
 
 TOLERATED_ERROR = 0.03  # relative error of bfloat16 in the self-test's result
-REQUIRED_GAIN = 2.5  # bfloat16 must be this many times faster, so that a busy moment does not decide
-ROUNDS = 10  # of the self-test, the formats taking turns; the first one warms up, and the fastest counts
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
@@ -47,23 +43,34 @@ def choose(device: str) -> torch.device:
 
 
 def choose_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where a small attention layer shows it to be right and clearly faster on this device, else float32."""
-    formats = (torch.float32, torch.bfloat16)
-    try:
-        trials = [_trial(device, dtype) for _ in range(ROUNDS) for dtype in formats]
-    except (RuntimeError, TypeError):  # the device or its kernels do not have the format
+    """bfloat16 where the device has units for it and a small attention layer comes out right, else float32.
+
+    Without such units bfloat16 is up to hundreds of times slower. Time is not measured: on a busy machine that would
+    choose differently from one start to the next, and with it the predictions.
+    """
+    if not _has_bfloat16_units(device):
         return torch.float32
-    (wanted, _), (got, _) = trials[:2]
+    try:
+        wanted, got = _trial(device, torch.float32), _trial(device, torch.bfloat16)
+    except (RuntimeError, TypeError):  # kernels for the format are missing
+        return torch.float32
     right = bool((got - wanted).norm() <= TOLERATED_ERROR * wanted.norm())
-    slow, fast = (min(seconds for _, seconds in trials[start::2]) for start in (0, 1))
-    return torch.bfloat16 if right and fast * REQUIRED_GAIN < slow else torch.float32
+    return torch.bfloat16 if right else torch.float32
 
 
-def _trial(device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, float]:
-    """Result (float32, CPU) and seconds of attention with a bias and a linear layer, as the network has them."""
+def _has_bfloat16_units(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        has_amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+        return bool(has_amx())
+    return False
+
+
+def _trial(device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """Attention with a bias and a linear layer, as the network has them, computed in a format; float32, on the CPU."""
     generator = torch.Generator().manual_seed(0)
-    size = 256 if device.type == "cpu" else 1568
-    heads, channels = 4, 64
+    size, heads, channels = 256, 4, 64
 
     def numbers(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=generator).to(device, dtype)
@@ -71,10 +78,8 @@ def _trial(device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, floa
     queries, keys, values = (numbers(1, heads, size, channels) for _ in range(3))
     bias, weight = numbers(1, heads, size, size), numbers(4 * heads * channels, heads * channels)
     with torch.inference_mode():
-        started = time.perf_counter()
         attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias)
-        result = F.linear(attended.transpose(1, 2).flatten(2), weight).float().cpu()
-        return result, time.perf_counter() - started
+        return F.linear(attended.transpose(1, 2).flatten(2), weight).float().cpu()
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -107,7 +107,9 @@ class LabelStudio(Connection):
         """
         return dict(self._get(f"/api/tasks/{task_id}/", {"resolve_uri": "false"}))
 
-    def unlabeled_tasks(self, project_id: int, *, limit: int | None = None) -> list[dict[str, Any]]:
+    def unlabeled_tasks(
+        self, project_id: int, *, limit: int | None = None, after: int = 0
+    ) -> list[dict[str, Any]]:
         """Tasks without any annotation (a skip counts as one), those first that the label stream shows first.
 
         The stream goes by id where the project's sampling is sequential; where it is random there is no order to know.
@@ -118,9 +120,10 @@ class LabelStudio(Connection):
         Args:
             project_id: the project.
             limit: at most so many; None for all.
+            after: only tasks with a greater id.
         """
         found: list[dict[str, Any]] = []
-        last = 0
+        last = after
         while limit is None or len(found) < limit:
             size = _PAGE if limit is None else min(_PAGE, limit - len(found))
             empty = [_filter("total_annotations", "equal", 0), _filter("cancelled_annotations", "equal", 0)]

@@ -15,7 +15,7 @@ MAX_REGIONS = 200
 
 
 def encode(
-    mask: NDArray[np.bool_],
+    mask: NDArray[Any],
     target: Target,
     *,
     score: float,
@@ -31,7 +31,7 @@ def encode(
     told apart.
 
     Args:
-        mask: bool [H, W] at the image's original size.
+        mask: bool [H, W] at the image's original size; any other dtype counts as inside where it is not 0.
         target: whose regions they are. With a separate Labels tag each region is two items with one id.
         score: 0 to 1, the expected quality.
         instances: a brush region for each component.

@@ -41,7 +41,15 @@ def brightness(painted: Tensor) -> Tensor:
     return pixels.mean(dim=1)
 
 
-def draw(shards: list[Shard], batch: int, prompts: int, size: int, rng: np.random.Generator, colours: bool = False, gentle: bool = False) -> Batch:
+def draw(
+    shards: list[Shard],
+    batch: int,
+    prompts: int,
+    size: int,
+    rng: np.random.Generator,
+    colours: bool = False,
+    gentle: bool = False,
+) -> Batch:
     """Draw groups, choose prompts and query from each, and vary place, light and colour.
 
     Args:
@@ -76,7 +84,9 @@ def draw(shards: list[Shard], batch: int, prompts: int, size: int, rng: np.rando
 
 
 def _resized(stack: Tensor, size: int) -> Tensor:
-    flat = F.interpolate(stack.flatten(0, 1), size=(size, size), mode="bilinear", antialias=True, align_corners=False)
+    flat = F.interpolate(
+        stack.flatten(0, 1), size=(size, size), mode="bilinear", antialias=True, align_corners=False
+    )
     return flat.unflatten(0, stack.shape[:2])
 
 
@@ -127,7 +137,9 @@ def _recoloured(pixels: Tensor, rng: np.random.Generator) -> Tensor:
         mixes[index] = mix
     mixed = torch.einsum("bij,bpjhw->bpihw", torch.from_numpy(mixes).float(), pixels)
     mixed = mixed + torch.from_numpy(offsets).float()[:, None, :, None, None]
-    gain = torch.from_numpy(np.exp(rng.normal(0, 0.12, (B, P, 1, 1, 1)) + rng.normal(0, 0.04, (B, P, 3, 1, 1)))).float()
+    gain = torch.from_numpy(
+        np.exp(rng.normal(0, 0.12, (B, P, 1, 1, 1)) + rng.normal(0, 0.04, (B, P, 3, 1, 1)))
+    ).float()
     shift = torch.from_numpy(rng.normal(0, 0.05, (B, P, 1, 1, 1))).float()
     gamma = torch.from_numpy(np.exp(rng.normal(0, 0.15, (B, 1, 1, 1, 1)))).float()
     return ((mixed - 0.5) * gain + 0.5 + shift).clamp(1e-4, 1).pow(gamma)

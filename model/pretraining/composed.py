@@ -37,7 +37,9 @@ def texture_field(pools: Pools, rng: Random, tile: Pixels | None = None) -> Fiel
     size = rng.uniform(1.05, 1.6) * SIDE
     spare = (size - SIDE) / 2
     center = (SIDE / 2 + rng.uniform(-spare, spare), SIDE / 2 + rng.uniform(-spare, spare))
-    return placed(tile, affine(rng, tile.shape[0], center, size, 0.0, rng.random() < 0.5, 0.0)).astype(np.float32)
+    return placed(tile, affine(rng, tile.shape[0], center, size, 0.0, rng.random() < 0.5, 0.0)).astype(
+        np.float32
+    )
 
 
 def backdrop(pools: Pools, rng: Random) -> Field:
@@ -57,12 +59,20 @@ def backdrop(pools: Pools, rng: Random) -> Field:
 def _shaded(rng: Random, pixels: Field, strength: float) -> Field:
     """Change gain, contrast and colour balance of a thing a little."""
     gains = np.exp(rng.normal(0, strength, 3) * 0.5 + rng.normal(0, strength))
-    return np.clip((pixels - 128) * np.exp(rng.normal(0, strength)) * gains + 128 + rng.normal(0, 40 * strength), 0, 255).astype(np.float32)
+    return np.clip(
+        (pixels - 128) * np.exp(rng.normal(0, strength)) * gains + 128 + rng.normal(0, 40 * strength), 0, 255
+    ).astype(np.float32)
 
 
-def _lay(rng: Random, canvas: Field, mask: Field, tile: Pixels, size: float, jitter: float, is_target: bool) -> tuple[Field, Field]:
+def _lay(
+    rng: Random, canvas: Field, mask: Field, tile: Pixels, size: float, jitter: float, is_target: bool
+) -> tuple[Field, Field]:
     """Put a cut-out on the canvas; it hides what the mask held below it."""
-    center = (rng.uniform(0.05, 0.95) * SIDE, rng.uniform(0.05, 0.95) * SIDE) if size < 0.6 * SIDE else (SIDE * rng.uniform(0.3, 0.7), SIDE * rng.uniform(0.3, 0.7))
+    center = (
+        (rng.uniform(0.05, 0.95) * SIDE, rng.uniform(0.05, 0.95) * SIDE)
+        if size < 0.6 * SIDE
+        else (SIDE * rng.uniform(0.3, 0.7), SIDE * rng.uniform(0.3, 0.7))
+    )
     turn = rng.normal(0, 0.3) if rng.random() < 0.75 else rng.uniform(0, 6.3)
     warped = placed(tile, affine(rng, CUTOUT, center, size, turn, rng.random() < 0.5))
     alpha = warped[..., 3].astype(np.float32) / 255
@@ -107,7 +117,9 @@ def objects(pools: Pools, rng: Random, count: int) -> Group:
         for is_target in plan:
             other = int(rng.choice(distractors)) if rng.random() < 0.6 else _thing(pools, rng)
             member = int(rng.choice(kin)) if use_kin else first
-            tile = (made if made is not None else pools.cutouts[member]) if is_target else pools.cutouts[other]
+            tile = (
+                (made if made is not None else pools.cutouts[member]) if is_target else pools.cutouts[other]
+            )
             size = near * rng.uniform(0.8, 1.2) if is_target else scale * rng.uniform(0.4, 1.0)
             canvas, mask = _lay(rng, canvas, mask, tile, max(size, 14), jitter, is_target)
         images.append(finish(rng, canvas))
@@ -136,9 +148,15 @@ def parts(pools: Pools, rng: Random, count: int) -> Group:
     for _ in range(count):
         canvas = backdrop(pools, rng)
         center = (SIDE * rng.uniform(0.35, 0.65), SIDE * rng.uniform(0.35, 0.65))
-        where = affine(rng, CUTOUT, center, scale * np.exp(rng.normal(0, 0.2)), rng.normal(0, 0.35), rng.random() < 0.5)
+        where = affine(
+            rng, CUTOUT, center, scale * np.exp(rng.normal(0, 0.2)), rng.normal(0, 0.35), rng.random() < 0.5
+        )
         warped, mask = placed(tile, where), placed(labelled, where)[..., 0]
-        canvas = blend(canvas, _shaded(rng, warped[..., :3].astype(np.float32), jitter), warped[..., 3].astype(np.float32) / 255)
+        canvas = blend(
+            canvas,
+            _shaded(rng, warped[..., :3].astype(np.float32), jitter),
+            warped[..., 3].astype(np.float32) / 255,
+        )
         images.append(finish(rng, canvas))
         masks.append(mask > 127)
     return images, masks
@@ -167,7 +185,9 @@ def regions(pools: Pools, rng: Random, count: int) -> Group:
         aim = np.array([columns[pick], rows[pick]]) / SEGMENTS
         lowest, highest = SIDE - size / 2, size / 2
         center = np.clip(SIDE / 2 + size * (0.5 - aim) + rng.normal(0, 0.2 * SIDE, 2), lowest, highest)
-        where = affine(rng, PHOTO, (center[0], center[1]), size, rng.normal(0, 0.08), rng.random() < 0.5, 0.04)
+        where = affine(
+            rng, PHOTO, (center[0], center[1]), size, rng.normal(0, 0.08), rng.random() < 0.5, 0.04
+        )
         picture = placed(pools.photos[index], where).astype(np.float32)
         scaled = where * (SEGMENTS / PHOTO)
         images.append(finish(rng, _shaded(rng, picture, jitter)))
@@ -184,12 +204,19 @@ def textures(pools: Pools, rng: Random, count: int) -> Group:
     for _ in range(count):
         canvas = texture_field(pools, rng, others[rng.integers(4)])
         for _ in range(int(rng.integers(0, 3))):
-            canvas = blend(canvas, texture_field(pools, rng, others[rng.integers(4)]), free_shape(rng, rng.uniform(0.1, 0.4)))
+            canvas = blend(
+                canvas,
+                texture_field(pools, rng, others[rng.integers(4)]),
+                free_shape(rng, rng.uniform(0.1, 0.4)),
+            )
         mask = free_shape(rng, rng.uniform(0.08, 0.5))
         canvas = blend(canvas, _shaded(rng, texture_field(pools, rng, tile), jitter), mask)
         if rng.random() < 0.4:
             cover = free_shape(rng, rng.uniform(0.05, 0.15))
-            canvas, mask = blend(canvas, texture_field(pools, rng, others[rng.integers(4)]), cover), mask * (1 - cover)
+            canvas, mask = (
+                blend(canvas, texture_field(pools, rng, others[rng.integers(4)]), cover),
+                mask * (1 - cover),
+            )
         images.append(finish(rng, canvas))
         masks.append(mask > 0.5)
     return images, masks
@@ -198,7 +225,10 @@ def textures(pools: Pools, rng: Random, count: int) -> Group:
 def scenes(pools: Pools, rng: Random, count: int) -> Group:
     """Layouts of layers that come back from image to image: far, middle, ground, boxes, posts, things."""
     kinds = int(rng.integers(4, 8))
-    looks = [(one_of(rng, pools.textures), colour(rng), rng.uniform(0, 0.8), int(rng.integers(4))) for _ in range(kinds)]
+    looks = [
+        (one_of(rng, pools.textures), colour(rng), rng.uniform(0, 0.8), int(rng.integers(4)))
+        for _ in range(kinds)
+    ]
     things = [pools.cutouts[_thing(pools, rng)] for _ in range(2)]
     wanted = int(rng.integers(kinds + len(things)))
     images, masks = [], []
@@ -211,7 +241,15 @@ def scenes(pools: Pools, rng: Random, count: int) -> Group:
             owner[shape > 0.5] = index
         for index, tile in enumerate(things):
             for _ in range(int(rng.integers(1, 4))):
-                canvas, alpha = _lay(rng, canvas, np.zeros((SIDE, SIDE), np.float32), tile, rng.uniform(0.12, 0.4) * SIDE, 0.15, True)
+                canvas, alpha = _lay(
+                    rng,
+                    canvas,
+                    np.zeros((SIDE, SIDE), np.float32),
+                    tile,
+                    rng.uniform(0.12, 0.4) * SIDE,
+                    0.15,
+                    True,
+                )
                 owner[alpha > 0.5] = kinds + index
         images.append(finish(rng, canvas))
         masks.append(owner == wanted)
@@ -222,13 +260,19 @@ def _layer(rng: Random, role: int, index: int) -> Field:
     """A mask `[SIDE, SIDE]`: a wall or plane (0), boxes (1), posts (2), a free shape (3)."""
     y, x = (np.mgrid[:SIDE, :SIDE] / SIDE).astype(np.float32)
     if role == 0:
-        edge = 0.35 + 0.12 * index + 0.08 * rng.normal() + 0.2 * rng.normal() * (x - 0.5) + 0.02 * noise(rng, 4)
+        edge = (
+            0.35 + 0.12 * index + 0.08 * rng.normal() + 0.2 * rng.normal() * (x - 0.5) + 0.02 * noise(rng, 4)
+        )
         return (y > edge).astype(np.float32)
     if role == 3:
         return free_shape(rng, rng.uniform(0.05, 0.3))
     shape = np.zeros((SIDE, SIDE), np.float32)
     for _ in range(int(rng.integers(1, 5))):
-        wide, high = (rng.uniform(0.08, 0.35), rng.uniform(0.08, 0.4)) if role == 1 else (rng.uniform(0.015, 0.05), rng.uniform(0.3, 0.8))
+        wide, high = (
+            (rng.uniform(0.08, 0.35), rng.uniform(0.08, 0.4))
+            if role == 1
+            else (rng.uniform(0.015, 0.05), rng.uniform(0.3, 0.8))
+        )
         left, top = rng.uniform(-0.05, 0.95), rng.uniform(0.0, 0.8)
         slope = rng.normal(0, 0.15) if role == 1 else rng.normal(0, 0.03)
         inside = (np.abs(x - left - wide / 2 - slope * (y - top)) < wide / 2) & (y > top) & (y < top + high)

@@ -29,7 +29,9 @@ def noise(rng: Random, cells: int, octaves: int = 2, side: int = SIDE) -> Field:
     return (total - total.mean()) / (total.std() + 1e-6)
 
 
-def radial_shape(rng: Random, center: tuple[float, float], radius: float, rough: float, stretch: float = 1.0) -> Field:
+def radial_shape(
+    rng: Random, center: tuple[float, float], radius: float, rough: float, stretch: float = 1.0
+) -> Field:
     """A star-shaped blob as a soft mask `[SIDE, SIDE]`, 0 to 1.
 
     Args:
@@ -47,7 +49,9 @@ def radial_shape(rng: Random, center: tuple[float, float], radius: float, rough:
     radii = radius * np.clip(radii, 0.25, 2.0)
     turn = rng.uniform(0, 2 * np.pi)
     x, y = radii * np.cos(angles) * stretch**0.5, radii * np.sin(angles) / stretch**0.5
-    points = np.stack([center[0] + x * np.cos(turn) - y * np.sin(turn), center[1] + x * np.sin(turn) + y * np.cos(turn)], 1)
+    points = np.stack(
+        [center[0] + x * np.cos(turn) - y * np.sin(turn), center[1] + x * np.sin(turn) + y * np.cos(turn)], 1
+    )
     return polygon(points)
 
 
@@ -61,7 +65,9 @@ def polygon(points: NDArray[np.float64]) -> Field:
 def polyline(points: NDArray[np.float64], width: float) -> Field:
     """A line through points `[N, 2]`, `width` pixels wide, `[SIDE, SIDE]`, 0 to 1."""
     drawn = Image.new("L", (2 * SIDE, 2 * SIDE), 0)
-    ImageDraw.Draw(drawn).line([(2 * x, 2 * y) for x, y in points], fill=255, width=max(2, round(2 * width)), joint="curve")
+    ImageDraw.Draw(drawn).line(
+        [(2 * x, 2 * y) for x, y in points], fill=255, width=max(2, round(2 * width)), joint="curve"
+    )
     return _halved(drawn)
 
 
@@ -95,7 +101,9 @@ def soft_step(field: Field, width: float) -> Field:
     return np.clip(field / width + 0.5, 0, 1).astype(np.float32)
 
 
-def curve(rng: Random, start: NDArray[np.float64], heading: float, length: float, wiggle: float) -> NDArray[np.float64]:
+def curve(
+    rng: Random, start: NDArray[np.float64], heading: float, length: float, wiggle: float
+) -> NDArray[np.float64]:
     """A random walk of smooth turns, `[N, 2]`; `wiggle` is the turn a step of 4 pixels, in radians."""
     steps = max(3, int(length / 4))
     turns = np.cumsum(gaussian_filter(rng.normal(0, 1, steps), 2) * 3 * wiggle)
@@ -128,10 +136,20 @@ def placed(tile: Pixels, inverse: NDArray[np.float64], nearest: bool = False) ->
         nearest: for label maps.
     """
     resampling = Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR
-    return np.asarray(Image.fromarray(tile).transform((SIDE, SIDE), Image.Transform.AFFINE, tuple(inverse), resampling))
+    return np.asarray(
+        Image.fromarray(tile).transform((SIDE, SIDE), Image.Transform.AFFINE, tuple(inverse), resampling)
+    )
 
 
-def affine(rng: Random, tile_side: int, center: tuple[float, float], size: float, turn: float, flip: bool, shear: float = 0.1) -> NDArray[np.float64]:
+def affine(
+    rng: Random,
+    tile_side: int,
+    center: tuple[float, float],
+    size: float,
+    turn: float,
+    flip: bool,
+    shear: float = 0.1,
+) -> NDArray[np.float64]:
     """Inverse transform that puts a tile's middle at `center` with side `size` (canvas pixels).
 
     Args:
@@ -145,7 +163,9 @@ def affine(rng: Random, tile_side: int, center: tuple[float, float], size: float
     """
     scale = tile_side / size
     rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
-    slant = np.array([[np.exp(rng.normal(0, shear)), rng.normal(0, shear)], [0, np.exp(rng.normal(0, shear))]])
+    slant = np.array(
+        [[np.exp(rng.normal(0, shear)), rng.normal(0, shear)], [0, np.exp(rng.normal(0, shear))]]
+    )
     matrix = scale * slant @ rotation
     if flip:
         matrix[0] *= -1

@@ -39,7 +39,14 @@ class Cell:
 
 def _cell(rng: Random) -> Cell:
     radius = float(np.exp(rng.uniform(np.log(3), np.log(17))))
-    return Cell(radius, rng.uniform(0.02, 0.25), rng.uniform(1, 2.2), colour(rng), rng.uniform(-0.5, 0.5), rng.uniform(0.3, 1.4))
+    return Cell(
+        radius,
+        rng.uniform(0.02, 0.25),
+        rng.uniform(1, 2.2),
+        colour(rng),
+        rng.uniform(-0.5, 0.5),
+        rng.uniform(0.3, 1.4),
+    )
 
 
 def _ground(pools: Pools, rng: Random) -> Field:
@@ -48,7 +55,9 @@ def _ground(pools: Pools, rng: Random) -> Field:
     base = colour(rng)
     if kind < 0.45:
         dark = base * rng.uniform(0, 1)
-        return np.clip(dark + noise(rng, int(rng.integers(1, 8)))[..., None] * rng.uniform(1, 18, 3), 0, 255).astype(np.float32)
+        return np.clip(
+            dark + noise(rng, int(rng.integers(1, 8)))[..., None] * rng.uniform(1, 18, 3), 0, 255
+        ).astype(np.float32)
     if kind < 0.85:
         field = texture_field(pools, rng)
         return (base + (field - field.mean((0, 1))) * rng.uniform(0.1, 0.9)).clip(0, 255).astype(np.float32)
@@ -96,7 +105,9 @@ def blobs(pools: Pools, rng: Random, count: int) -> Group:
         for is_target in (plan[i] for i in rng.permutation(len(plan))):
             cell = kind if is_target else other
             center = (rng.uniform(0, SIDE), rng.uniform(0, SIDE))
-            shape = radial_shape(rng, center, cell.radius * np.exp(rng.normal(0, sizes)), cell.rough, cell.stretch)
+            shape = radial_shape(
+                rng, center, cell.radius * np.exp(rng.normal(0, sizes)), cell.rough, cell.stretch
+            )
             if shape.max() == 0:
                 continue
             box = _box(shape, 4)
@@ -121,7 +132,14 @@ def _vessels(rng: Random, width: float, wiggle: float) -> Field:
         if wide > 1.0 and len(todo) < 10:
             for _ in range(int(rng.integers(1, 4))):
                 at = path[rng.integers(len(path) // 4, len(path))]
-                todo.append((at, heading + rng.normal(0, 1.0), length * rng.uniform(0.4, 0.8), wide * rng.uniform(0.5, 0.85)))
+                todo.append(
+                    (
+                        at,
+                        heading + rng.normal(0, 1.0),
+                        length * rng.uniform(0.4, 0.8),
+                        wide * rng.uniform(0.5, 0.85),
+                    )
+                )
     return drawn
 
 
@@ -172,7 +190,11 @@ _THIN = (_vessels, _lines, _net, _rings, _bars)
 def thin(pools: Pools, rng: Random, count: int) -> Group:
     """Lines of one family, width and colour; lines of others may cross."""
     ground = _ground(pools, rng)
-    draw, width, wiggle = _THIN[rng.integers(len(_THIN))], float(np.exp(rng.uniform(0.3, 1.9))), rng.uniform(0.02, 0.3)
+    draw, width, wiggle = (
+        _THIN[rng.integers(len(_THIN))],
+        float(np.exp(rng.uniform(0.3, 1.9))),
+        rng.uniform(0.02, 0.3),
+    )
     tone, other_tone = _apart(rng, ground, colour(rng)), _apart(rng, ground, colour(rng))
     other, crossed = _THIN[rng.integers(len(_THIN))], rng.random() < 0.35 or None
     strength, soft = rng.uniform(0.5, 1.0), rng.uniform(0, 1.0)
@@ -182,7 +204,9 @@ def thin(pools: Pools, rng: Random, count: int) -> Group:
     for _ in range(count):
         canvas = _regrounded(rng, ground)
         if crossed:
-            canvas = blend(canvas, tint(rng, other_tone, 8), gaussian_filter(other(rng, width, wiggle), soft) * strength)
+            canvas = blend(
+                canvas, tint(rng, other_tone, 8), gaussian_filter(other(rng, width, wiggle), soft) * strength
+            )
         shape = draw(rng, width * np.exp(rng.normal(0, 0.1)), wiggle)
         canvas = blend(canvas, tint(rng, tone, 8), gaussian_filter(shape, soft) * strength)
         images.append(finish(rng, canvas))
@@ -201,10 +225,17 @@ def _hairs(rng: Random, canvas: Field) -> Field:
 def spots(pools: Pools, rng: Random, count: int) -> Group:
     """Irregular soft lesions, stains, dents: a change of the ground itself."""
     ground = _ground(pools, rng)
-    tone = _apart(rng, ground, colour(rng) if rng.random() < 0.5 else ground.mean((0, 1)) * rng.uniform(0.3, 0.8))
+    tone = _apart(
+        rng, ground, colour(rng) if rng.random() < 0.5 else ground.mean((0, 1)) * rng.uniform(0.3, 0.8)
+    )
     radius, rough = float(np.exp(rng.uniform(np.log(6), np.log(46)))), rng.uniform(0.05, 0.35)
     strength, soft = rng.uniform(0.35, 1.0), rng.uniform(0.5, 5)
-    hairy, dark_corners, several, mottled = rng.random() < 0.3, rng.random() < 0.3, rng.random() < 0.3, rng.uniform(0, 0.35)
+    hairy, dark_corners, several, mottled = (
+        rng.random() < 0.3,
+        rng.random() < 0.3,
+        rng.random() < 0.3,
+        rng.uniform(0, 0.35),
+    )
     images, masks = [], []
     y, x = (np.mgrid[:SIDE, :SIDE] / SIDE - 0.5).astype(np.float32)
     for _ in range(count):
@@ -212,7 +243,9 @@ def spots(pools: Pools, rng: Random, count: int) -> Group:
         for _ in range(int(rng.integers(2, 6)) if several else 1):
             center = (rng.normal(0.5, 0.18) * SIDE, rng.normal(0.5, 0.18) * SIDE)
             shape = radial_shape(rng, center, radius * np.exp(rng.normal(0, 0.3)), rough, rng.uniform(1, 1.8))
-            edge = gaussian_filter(shape + 0.25 * noise(rng, 10) * gaussian_filter(shape * (1 - shape), 2), soft)
+            edge = gaussian_filter(
+                shape + 0.25 * noise(rng, 10) * gaussian_filter(shape * (1 - shape), 2), soft
+            )
             surface = np.clip(tint(rng, tone, 10) * (1 + mottled * noise(rng, 7)[..., None]), 0, 255)
             canvas = blend(canvas, surface, np.clip(edge, 0, 1) * strength)
             mask = np.maximum(mask, shape)

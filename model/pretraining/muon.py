@@ -43,7 +43,13 @@ class Muon(torch.optim.Optimizer):
         weight_decay: decoupled.
     """
 
-    def __init__(self, params: Iterable[dict[str, object]], lr: float = 0.02, momentum: float = 0.95, weight_decay: float = 0.01) -> None:
+    def __init__(
+        self,
+        params: Iterable[dict[str, object]],
+        lr: float = 0.02,
+        momentum: float = 0.95,
+        weight_decay: float = 0.01,
+    ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "parts": 1})
 
     @torch.no_grad()

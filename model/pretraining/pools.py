@@ -21,7 +21,17 @@ Pixels = NDArray[np.uint8]
 
 PHOTO, CUTOUT, TEXTURE, SEGMENTS = 320, 160, 192, 160
 # Folders whose images are of one kind; other folders are heaps.
-_CATEGORIES = ("stamps/animals", "stamps/food", "stamps/plants", "stamps/vehicles", "stamps/people", "png/animals", "png/food", "png/plants", "png/transportation")
+_CATEGORIES = (
+    "stamps/animals",
+    "stamps/food",
+    "stamps/plants",
+    "stamps/vehicles",
+    "stamps/people",
+    "png/animals",
+    "png/food",
+    "png/plants",
+    "png/transportation",
+)
 MAPS = 3  # label maps a photograph: fine segments, coarse segments, colour clusters
 
 
@@ -65,7 +75,11 @@ def load(folder: Path, split: Split, copyleft: bool = True) -> Pools:
 
     def chosen(kind: str) -> tuple[Pixels, list[str], NDArray[np.int64]]:
         names: list[str] = json.loads((folder / f"{kind}.json").read_text())
-        picks = [i for i, name in enumerate(names) if split_of(name) == split and name.split("/")[0] not in left_out]
+        picks = [
+            i
+            for i, name in enumerate(names)
+            if split_of(name) == split and name.split("/")[0] not in left_out
+        ]
         return np.load(folder / f"{kind}.npy", mmap_mode="r"), [names[i] for i in picks], np.asarray(picks)
 
     photos, _, photo_picks = chosen("photo")
@@ -73,7 +87,9 @@ def load(folder: Path, split: Split, copyleft: bool = True) -> Pools:
     textures, _, texture_picks = chosen("texture")
     segments = np.load(folder / "segments.npy", mmap_mode="r")
     textures = textures[texture_picks] if len(texture_picks) else photos[photo_picks][:, :TEXTURE, :TEXTURE]
-    return Pools(photos[photo_picks], segments[photo_picks], cutouts[cutout_picks], _kin(cutout_names), textures)
+    return Pools(
+        photos[photo_picks], segments[photo_picks], cutouts[cutout_picks], _kin(cutout_names), textures
+    )
 
 
 def _kin(names: list[str]) -> tuple[NDArray[np.int64], ...]:
@@ -108,7 +124,9 @@ def build(cache: Path, folder: Path) -> None:
     np.save(folder / "segments.npy", np.stack([segment_maps(photo) for photo in photos]))
 
 
-def _collect(cache: Path, source: Source, make: "type | object", names: list[str], tiles: list[Pixels]) -> None:
+def _collect(
+    cache: Path, source: Source, make: "type | object", names: list[str], tiles: list[Pixels]
+) -> None:
     assert callable(make)
     for name, image in pictures(cache, source):
         made: Iterable[Pixels] = make(image)
@@ -125,7 +143,10 @@ def _windows(image: Image.Image) -> list[Pixels]:
         scale = PHOTO * zoom / min(rgb.size)
         if scale > 1.3:
             continue
-        resized = rgb.resize((round(rgb.width * scale), round(rgb.height * scale)), Image.Resampling.BOX if scale < 0.5 else Image.Resampling.BICUBIC)
+        resized = rgb.resize(
+            (round(rgb.width * scale), round(rgb.height * scale)),
+            Image.Resampling.BOX if scale < 0.5 else Image.Resampling.BICUBIC,
+        )
         pixels = np.asarray(resized)
         for top in _starts(pixels.shape[0], zoom):
             for left in _starts(pixels.shape[1], zoom):
@@ -153,7 +174,10 @@ def _cutout(image: Image.Image) -> list[Pixels]:
     if min(size) < CUTOUT // 6 or scale > 2.6:
         return []
     framed = Image.new("RGBA", (CUTOUT, CUTOUT), (0, 0, 0, 0))
-    framed.paste(rgba.resize(size, Image.Resampling.BOX if scale < 0.5 else Image.Resampling.BICUBIC), ((CUTOUT - size[0]) // 2, (CUTOUT - size[1]) // 2))
+    framed.paste(
+        rgba.resize(size, Image.Resampling.BOX if scale < 0.5 else Image.Resampling.BICUBIC),
+        ((CUTOUT - size[0]) // 2, (CUTOUT - size[1]) // 2),
+    )
     pixels = np.asarray(framed)
     cover = (pixels[..., 3] > 127).mean()
     return [pixels] if 0.08 < cover < 0.93 else []
@@ -164,7 +188,11 @@ def _textures(image: Image.Image) -> list[Pixels]:
     if min(rgb.size) < 96 or max(rgb.size) > 4 * min(rgb.size):
         return []
     side = min(rgb.size)
-    pixels = np.asarray(rgb.crop((0, 0, side, side)).resize((TEXTURE, TEXTURE), Image.Resampling.BOX if side > 2 * TEXTURE else Image.Resampling.BICUBIC))
+    pixels = np.asarray(
+        rgb.crop((0, 0, side, side)).resize(
+            (TEXTURE, TEXTURE), Image.Resampling.BOX if side > 2 * TEXTURE else Image.Resampling.BICUBIC
+        )
+    )
     return [pixels] if pixels.std(axis=(0, 1)).mean() > 6 else []
 
 
@@ -181,7 +209,11 @@ def segment_maps(photo: Pixels) -> Pixels:
     lab = rgb2lab(small).astype(np.float32)
     fine = felzenszwalb(lab / 100, scale=60, sigma=0.8, min_size=60, channel_axis=2)
     coarse = felzenszwalb(lab / 100, scale=300, sigma=1.2, min_size=200, channel_axis=2)
-    blurred = np.asarray(Image.fromarray(small).resize((40, 40), Image.Resampling.BOX).resize((SEGMENTS, SEGMENTS), Image.Resampling.BILINEAR))
+    blurred = np.asarray(
+        Image.fromarray(small)
+        .resize((40, 40), Image.Resampling.BOX)
+        .resize((SEGMENTS, SEGMENTS), Image.Resampling.BILINEAR)
+    )
     features = np.concatenate([rgb2lab(blurred), 0.3 * lab], axis=2).reshape(-1, 6)
     _, clusters = kmeans2(features, 5, iter=8, minit="++", seed=0)
     maps = [np.minimum(fine, 255), np.minimum(coarse, 255), clusters.reshape(SEGMENTS, SEGMENTS)]

@@ -132,13 +132,20 @@ def _muon(network: SegGPT) -> list[torch.optim.Optimizer]:
     return [
         Muon([{"params": stacked, "parts": 3}, {"params": single}], lr=0.02),
         torch.optim.AdamW(
-            [{"params": rest, "weight_decay": 0.01}, {"params": tables, "weight_decay": 0.0}], lr=2e-3, betas=(0.9, 0.98), fused=True
+            [{"params": rest, "weight_decay": 0.01}, {"params": tables, "weight_decay": 0.0}],
+            lr=2e-3,
+            betas=(0.9, 0.98),
+            fused=True,
         ),
     ]
 
 
 def _adamw(network: SegGPT) -> list[torch.optim.Optimizer]:
-    decayed = [parameter for name, parameter in network.named_parameters() if parameter.dim() == 2 and "rel_pos" not in name]
+    decayed = [
+        parameter
+        for name, parameter in network.named_parameters()
+        if parameter.dim() == 2 and "rel_pos" not in name
+    ]
     kept = {id(parameter) for parameter in decayed}
     rest = [parameter for parameter in network.parameters() if id(parameter) not in kept]
     groups = [{"params": decayed, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}]

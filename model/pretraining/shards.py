@@ -93,7 +93,15 @@ def group(material: Pools, task: Task, seed: tuple[int, ...]) -> tuple[NDArray[n
     raise RuntimeError(f"no usable group of {task.name} from seed {seed}")
 
 
-def write(folder: Path, pool_folder: Path, split: Split, groups: int, seed: int, processes: int = 2, copyleft: bool = True) -> None:
+def write(
+    folder: Path,
+    pool_folder: Path,
+    split: Split,
+    groups: int,
+    seed: int,
+    processes: int = 2,
+    copyleft: bool = True,
+) -> None:
     """Make a shard; skipped where it is complete.
 
     Args:
@@ -111,14 +119,26 @@ def write(folder: Path, pool_folder: Path, split: Split, groups: int, seed: int,
     _open(folder, groups, "w+")
     bounds = np.linspace(0, groups, processes * 4 + 1).astype(int)
     pieces = [
-        (folder, pool_folder, split, groups, seed, copyleft, int(a), int(b)) for a, b in zip(bounds, bounds[1:], strict=False)
+        (folder, pool_folder, split, groups, seed, copyleft, int(a), int(b))
+        for a, b in zip(bounds, bounds[1:], strict=False)
     ]
     with multiprocessing.get_context("spawn").Pool(processes) as workers:
         workers.starmap(_fill, pieces, chunksize=1)
-    (folder / "shard.json").write_text(json.dumps({"groups": groups, "seed": seed, "split": split, "copyleft": copyleft}))
+    (folder / "shard.json").write_text(
+        json.dumps({"groups": groups, "seed": seed, "split": split, "copyleft": copyleft})
+    )
 
 
-def _fill(folder: Path, pool_folder: Path, split: Split, groups: int, seed: int, copyleft: bool, start: int, stop: int) -> None:
+def _fill(
+    folder: Path,
+    pool_folder: Path,
+    split: Split,
+    groups: int,
+    seed: int,
+    copyleft: bool,
+    start: int,
+    stop: int,
+) -> None:
     material, shard = pools.load(pool_folder, split, copyleft), _open(folder, groups, "r+")
     shares = np.array([task.share for task in TASKS])
     if split == "validation":
@@ -143,9 +163,15 @@ def read(folder: Path) -> Shard:
 
 
 def _open(folder: Path, groups: int, mode: "str") -> Shard:
-    shapes = {"images": (groups, MEMBERS, SIDE, SIDE, 3), "masks": (groups, MEMBERS, SIDE, SIDE), "tasks": (groups,)}
+    shapes = {
+        "images": (groups, MEMBERS, SIDE, SIDE, 3),
+        "masks": (groups, MEMBERS, SIDE, SIDE),
+        "tasks": (groups,),
+    }
     arrays = {
-        name: np.lib.format.open_memmap(folder / f"{name}.npy", mode, np.uint8, shape) if mode == "w+" else np.load(folder / f"{name}.npy", mmap_mode=mode)  # type: ignore[arg-type]
+        name: np.lib.format.open_memmap(folder / f"{name}.npy", mode, np.uint8, shape)
+        if mode == "w+"
+        else np.load(folder / f"{name}.npy", mmap_mode=mode)  # type: ignore[arg-type]
         for name, shape in shapes.items()
     }
     return Shard(**arrays)

@@ -43,25 +43,71 @@ class Source:
 
 
 SOURCES = (
-    Source("scikit-image", "photo", "samples: public domain, CC0 and BSD, see its data/README.txt", False, ("png", "jpg"), 40),
+    Source(
+        "scikit-image",
+        "photo",
+        "samples: public domain, CC0 and BSD, see its data/README.txt",
+        False,
+        ("png", "jpg"),
+        40,
+    ),
     Source("gnome-backgrounds", "photo", "CC-BY-SA-3.0, CC-BY-SA-4.0", True, ("webp", "jpg"), 60),
     Source("mate-backgrounds", "photo", "GPL-2+, CC-BY-SA-4.0", True, ("jpg",), 60),
-    Source("plasma-workspace-wallpapers", "photo", "CC-BY-SA-4.0, LGPL-3+", True, ("jpg", "png"), 80, ("images/",)),
+    Source(
+        "plasma-workspace-wallpapers",
+        "photo",
+        "CC-BY-SA-4.0, LGPL-3+",
+        True,
+        ("jpg", "png"),
+        80,
+        ("images/",),
+    ),
     Source("ukui-wallpapers", "photo", "GPL-3+, CC-BY-SA", True, ("jpg", "png"), 40),
     Source("lomiri-wallpapers-16.04", "photo", "CC-BY-SA-3.0", True, ("jpg",), 40),
     Source("lomiri-wallpapers-20.04", "photo", "CC-BY-SA-4.0", True, ("jpg",), 40),
-    Source("stellarium-data", "photo", "GPL-2+, free art, public domain", True, ("jpg", "png"), 60, ("landscapes",)),
+    Source(
+        "stellarium-data",
+        "photo",
+        "GPL-2+, free art, public domain",
+        True,
+        ("jpg", "png"),
+        60,
+        ("landscapes",),
+    ),
     Source("tuxpaint-stamps-default", "cutout", "GPL-2+ and public domain, by stamp", True, ("png",), 900),
     Source("openclipart-png", "cutout", "public domain", False, ("png",), 2600),
     Source("fonts-noto-color-emoji", "cutout", "OFL-1.1, images Apache-2.0", False, ("ttf",), 1600),
     Source("oxygen-icon-theme", "cutout", "LGPL-3+", True, ("png",), 500, ("128x128", "256x256")),
     Source("openarena-081-textures", "texture", "GPL-2+", True, ("pk3", "jpg", "tga", "png"), 700),
     Source("ufoai-textures", "texture", "GPL-2+, CC-BY-SA-3.0", True, ("pk3", "jpg", "png"), 600),
-    Source("supertuxkart-data", "texture", "CC-BY-SA-3.0, CC0, public domain", True, ("jpg", "png"), 700, ("texture", "tracks")),
+    Source(
+        "supertuxkart-data",
+        "texture",
+        "CC-BY-SA-3.0, CC0, public domain",
+        True,
+        ("jpg", "png"),
+        700,
+        ("texture", "tracks"),
+    ),
     Source("redeclipse-data", "texture", "CC-BY-SA-3.0, CC0, zlib", True, ("jpg", "png"), 700),
 )
 LARGEST = 30_000_000  # pixels; larger drawings only cost time
-_SKIPPED = ("_nor", "_bump", "_spec", "norm", "_gloss", "height", "_lod", "mask", "_local", "_s.", "_n.", "_z.", "glow", "sky")
+_SKIPPED = (
+    "_nor",
+    "_bump",
+    "_spec",
+    "norm",
+    "_gloss",
+    "height",
+    "_lod",
+    "mask",
+    "_local",
+    "_s.",
+    "_n.",
+    "_z.",
+    "glow",
+    "sky",
+)
 
 
 def fetch(cache: Path, sources: tuple[Source, ...] = SOURCES) -> None:
@@ -84,7 +130,9 @@ def fetch(cache: Path, sources: tuple[Source, ...] = SOURCES) -> None:
         if source.package == "scikit-image" or target.exists():
             continue
         if not list(packages.glob(f"{source.package}_*.deb")):
-            subprocess.run(["apt-get", "download", source.package], cwd=packages, check=True, capture_output=True)
+            subprocess.run(
+                ["apt-get", "download", source.package], cwd=packages, check=True, capture_output=True
+            )
         archive = next(packages.glob(f"{source.package}_*.deb"))
         partial = target.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
@@ -106,13 +154,19 @@ def pictures(cache: Path, source: Source) -> Iterator[Picture]:
     if source.package == "fonts-noto-color-emoji":
         yield from _glyphs(next((cache / "unpacked" / source.package).rglob("*.ttf")), source)
         return
-    root = Path(skimage.__file__).parent / "data" if source.package == "scikit-image" else cache / "unpacked" / source.package
+    root = (
+        Path(skimage.__file__).parent / "data"
+        if source.package == "scikit-image"
+        else cache / "unpacked" / source.package
+    )
     entries = [entry for entry in _entries(root, source.suffixes) if _fits(entry[0], source)]
     for position in np.unique(np.linspace(0, len(entries) - 1, source.limit).astype(int)):
         name, path, member = entries[position]
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # huge drawings and odd palettes: the first are left out, the second are fine
+                warnings.simplefilter(
+                    "ignore"
+                )  # huge drawings and odd palettes: the first are left out, the second are fine
                 image = Image.open(io.BytesIO(_read(path, member)))
             if image.width * image.height > LARGEST:
                 continue

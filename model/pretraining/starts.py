@@ -37,7 +37,9 @@ def _give_jobs(attention: Attention, side: int) -> None:
     attention.rel_pos_w.normal_(std=0.02)
     for head in range(heads):
         key = torch.zeros(dim)
-        key[head * (dim // heads) : (head + 1) * (dim // heads)] = 1.0  # directions of different heads are orthogonal
+        key[head * (dim // heads) : (head + 1) * (dim // heads)] = (
+            1.0  # directions of different heads are orthogonal
+        )
         bias[0, head] = key
         by_row, by_column = _job(head, rows, columns, side)
         attention.rel_pos_h += by_row[:, None] * key / key.sum()
@@ -53,5 +55,7 @@ def _job(head: int, rows: Tensor, columns: Tensor, side: int) -> tuple[Tensor, T
         near = torch.exp(-((rows.abs() - side) ** 2) / (2 * 2.0**2))
         return _STRENGTH * near, _STRENGTH * torch.exp(-(columns**2) / (2 * 2.0**2))
     if head == 1:
-        return _STRENGTH * torch.exp(-(rows**2) / (2 * 2.5**2)), _STRENGTH * torch.exp(-(columns**2) / (2 * 2.5**2))
+        return _STRENGTH * torch.exp(-(rows**2) / (2 * 2.5**2)), _STRENGTH * torch.exp(
+            -(columns**2) / (2 * 2.5**2)
+        )
     return 0.7 * torch.tanh(rows / (side / 2)), torch.zeros_like(columns)

@@ -60,7 +60,15 @@ class Training:
         autocast: bf16 in the forward pass.
     """
 
-    def __init__(self, config: SegGPTConfig, recipe: Recipe, shards: list[Shard], length: Length, seed: int, autocast: bool = True) -> None:
+    def __init__(
+        self,
+        config: SegGPTConfig,
+        recipe: Recipe,
+        shards: list[Shard],
+        length: Length,
+        seed: int,
+        autocast: bool = True,
+    ) -> None:
         torch.manual_seed(seed)
         self.network = SegGPT(config)
         if recipe.jobs:
@@ -145,7 +153,9 @@ class Training:
         self.rng.bit_generator.state = json.loads(state["rng"])
         self.tally = Tally(**state["tally"])
 
-    def run(self, checkpoint: Path, every: int = 200, watch: Callable[["Training"], None] | None = None) -> None:
+    def run(
+        self, checkpoint: Path, every: int = 200, watch: Callable[["Training"], None] | None = None
+    ) -> None:
         """Train to the end.
 
         Args:
@@ -167,7 +177,15 @@ class Training:
         progress = tally.progress(self.length)
         size = self.recipe.phase(progress).size
         loss, speed = float(np.mean(tally.losses)), tally.samples / max(tally.seconds, 1e-9)
-        log.info("step %d  %d px  %.1f %%  loss %.3f  %d samples, %.1f a second", tally.step, size, 100 * progress, loss, tally.samples, speed)
+        log.info(
+            "step %d  %d px  %.1f %%  loss %.3f  %d samples, %.1f a second",
+            tally.step,
+            size,
+            100 * progress,
+            loss,
+            tally.samples,
+            speed,
+        )
 
 
 def export(average: dict[str, Tensor], config: SegGPTConfig, path: Path) -> None:

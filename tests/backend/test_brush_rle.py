@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
-from label_studio_sdk.converter import brush as sdk
+from label_studio_sdk.converter import brush
 from numpy.typing import NDArray
 
 from backend import brush_rle
@@ -20,6 +20,7 @@ GOLDEN: list[dict[str, Any]] = json.loads(
     (Path(__file__).parent / "attacks" / "golden" / "brush_streams.json").read_text()
 )
 
+sdk: Any = brush
 masks = arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, max_side=40))
 quick = settings(max_examples=50, deadline=None)
 

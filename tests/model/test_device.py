@@ -27,30 +27,33 @@ def test_a_device_that_is_not_there_is_told(name: str, monkeypatch: pytest.Monke
 
 
 def test_the_half_format_is_taken_only_where_it_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
-    results = {torch.float32: (torch.ones(4), 10.0), torch.bfloat16: (torch.ones(4) * 1.01, 1.0)}
-    monkeypatch.setattr(device, "_trial", lambda _, dtype: results[dtype])
-    assert device.choose_dtype(torch.device("cpu")) == torch.bfloat16
-    results[torch.bfloat16] = (torch.ones(4) * 1.1, 1.0)
-    assert device.choose_dtype(torch.device("cpu")) == torch.float32
-    results[torch.bfloat16] = (torch.ones(4), 9.0)
-    assert device.choose_dtype(torch.device("cpu")) == torch.float32
-    results[torch.bfloat16] = (torch.full((4,), torch.nan), 1.0)
-    assert device.choose_dtype(torch.device("cpu")) == torch.float32
+    halved = torch.ones(4)
+    monkeypatch.setattr(device, "_has_bfloat16_units", lambda _: True)
+    monkeypatch.setattr(
+        device, "_trial", lambda _, dtype: halved if dtype == torch.bfloat16 else torch.ones(4)
+    )
+    for factor, wanted in ((1.01, torch.bfloat16), (1.1, torch.float32), (torch.nan, torch.float32)):
+        halved.fill_(factor)
+        assert device.choose_dtype(torch.device("cpu")) == wanted
 
 
-def test_the_self_test_computes_the_same_in_both_formats() -> None:
-    wanted, _ = device._trial(torch.device("cpu"), torch.float32)
-    got, _ = device._trial(torch.device("cpu"), torch.bfloat16)
-    assert (got - wanted).norm() < device.TOLERATED_ERROR * wanted.norm()
-    assert device.choose_dtype(torch.device("cpu")) in (torch.float32, torch.bfloat16)
+def test_the_half_format_is_not_taken_without_units_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    assert device.choose_dtype(torch.device("cpu")) == torch.float32
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    assert device.choose_dtype(torch.device("cpu")) == torch.bfloat16, (
+        "the self-test is right in software too"
+    )
+    assert device.choose_dtype(torch.device("mps")) == torch.float32
 
 
 def test_a_format_that_the_device_lacks_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    def trial(_: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, float]:
+    def trial(_: torch.device, dtype: torch.dtype) -> torch.Tensor:
         if dtype == torch.bfloat16:
             raise RuntimeError("not implemented for 'BFloat16'")
-        return torch.ones(1), 1.0
+        return torch.ones(1)
 
+    monkeypatch.setattr(device, "_has_bfloat16_units", lambda _: True)
     monkeypatch.setattr(device, "_trial", trial)
     assert device.choose_dtype(torch.device("cpu")) == torch.float32
 

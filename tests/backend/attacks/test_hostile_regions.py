@@ -116,7 +116,8 @@ def test_any_box_or_ellipse_in_numbers_is_painted(
 ) -> None:
     box = {"x": x, "y": y, "width": a, "height": b, "rotation": turn}
     ellipse = {"x": x, "y": y, "radiusX": a, "radiusY": b, "rotation": turn}
-    for kind, value in (("rectangle", box), ("ellipse", ellipse)):
+    shapes: list[tuple[Kind, dict[str, Any]]] = [("rectangle", box), ("ellipse", ellipse)]
+    for kind, value in shapes:
         mask = regions.decode([region(kind, value)], target(kind))
         assert mask is None or mask.shape == (20, 30)
 

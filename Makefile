@@ -35,7 +35,7 @@ run: $(VENV)/.run $(if $(LABEL_STUDIO_URL),,$(LABEL_STUDIO_VENV)/.installed)  ##
 
 test: $(VENV)/.dev $(LABEL_STUDIO_VENV)/.installed  ## all tests, real Label Studio included, and what they cover
 	@rm -f .cache/coverage*
-	$(VENV)/bin/python -m pytest --cov --cov-report= $(ARGS)
+	$(VENV)/bin/python -m pytest --cov --cov-report= --cov-fail-under=0 $(ARGS)
 	$(VENV)/bin/python -m coverage report
 	$(VENV)/bin/python -m coverage report --fail-under=100 --include='$(EXACT_FILES)'
 

@@ -43,9 +43,8 @@ def encode(mask: NDArray[Any]) -> list[int]:
     """
     if mask.ndim != 2 or not mask.size:
         raise RegionError(f"A brush mask has the shape height x width, not {mask.shape}.")
-    flat = np.concatenate(([False], np.asarray(mask, dtype=np.bool_).reshape(-1), [False]))
-    edges = np.flatnonzero(flat[1:] != flat[:-1])
-    return encode_runs(edges[::2], edges[1::2], mask.shape[0], mask.shape[1])
+    flat = np.ascontiguousarray(mask, dtype=np.bool_).reshape(-1)
+    return _encode(np.flatnonzero(flat[1:] != flat[:-1]) + 1, bool(flat[0]), flat.size)
 
 
 def encode_runs(starts: Ints, ends: Ints, height: int, width: int) -> list[int]:
@@ -64,15 +63,8 @@ def encode_runs(starts: Ints, ends: Ints, height: int, width: int) -> list[int]:
     opens[1:] = starts[1:] != ends[:-1]
     starts, ends = starts[opens], ends[np.roll(opens, -1)]
     total = height * width
-    borders = np.empty(2 * len(starts) + 2, dtype=np.int64)
-    borders[0], borders[-1] = 0, total
-    borders[1:-1:2], borders[2:-1:2] = starts, ends
-    lengths: Ints = np.diff(borders) * CHANNELS
-    words: Ints = np.zeros(len(lengths), dtype=np.int64)
-    words[1::2] = OPAQUE
-    present = lengths > 0
-    lengths, words = _split_long_runs(lengths[present], words[present])
-    return list(_pack(lengths, words, total * CHANNELS).tobytes())
+    changes = np.stack([starts, ends], axis=1).reshape(-1)
+    return _encode(changes[(changes > 0) & (changes < total)], bool(len(starts)) and starts[0] == 0, total)
 
 
 def decode(rle: Sequence[int] | bytes, height: int, width: int) -> NDArray[np.uint8]:
@@ -94,6 +86,15 @@ def decode(rle: Sequence[int] | bytes, height: int, width: int) -> NDArray[np.ui
         raise RegionError(f"A brush mask of {height} x {width} pixels cannot be decoded.")
     fields = _header(data, height * width * CHANNELS)
     return _unpack(data, fields, height * width).reshape(height, width)
+
+
+def _encode(changes: Ints, inside: bool, total: int) -> list[int]:
+    """Encode the mask that begins `inside` or not, and changes at these pixels."""
+    lengths: Ints = np.diff(changes, prepend=0, append=total) * CHANNELS
+    words: Ints = np.zeros(len(lengths), dtype=np.int64)
+    words[0 if inside else 1 :: 2] = OPAQUE
+    lengths, words = _split_long_runs(lengths, words)
+    return list(_pack(lengths, words, total * CHANNELS).tobytes())
 
 
 def _split_long_runs(lengths: Ints, words: Ints) -> tuple[Ints, Ints]:

@@ -1,12 +1,13 @@
 """Predictor: tasks to predictions within a deadline, on one snapshot; pushes nothing and stores what it gave."""
 
+import hashlib
 import logging
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -75,8 +76,19 @@ class Predictions:
 
     done: dict[int, TaskPrediction] = field(default_factory=dict)
     failed: dict[int, str] = field(default_factory=dict)
-    unready: tuple[int, ...] = ()
+    unready: list[int] = field(default_factory=list)
     unreached: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Images:
+    """A task's images, by the image tag's value, and a hash of where they were had."""
+
+    by_value: dict[str, NDArray[np.uint8]]
+    addresses: str
+
+    def of(self, target: Target) -> NDArray[np.uint8]:
+        return self.by_value[target.value]
 
 
 @dataclass(frozen=True)
@@ -84,17 +96,17 @@ class _Prepared:
     """A task whose images are read and whose contexts are chosen."""
 
     task: int
-    images: dict[str, NDArray[np.uint8]]  # by the image tag's value
+    images: "_Images"
     contexts: tuple[tuple[Target, Context], ...]
     started: float
 
     @property
     def pixels(self) -> int:
-        return sum(int(np.prod(self.images[target.value].shape[:2])) for target, _ in self.contexts)
+        return sum(int(np.prod(self.images.of(target).shape[:2])) for target, _ in self.contexts)
 
     def key(self, snapshot: Snapshot) -> tuple[Any, ...]:
         chosen = tuple((target.id, context.keys) for target, context in self.contexts)
-        return (snapshot.project, self.task, snapshot.revision, chosen)
+        return (snapshot.project, self.task, self.images.addresses, snapshot.revision, chosen)
 
 
 class Predictor:
@@ -123,81 +135,94 @@ class Predictor:
         """
         known = [task for task in tasks if isinstance(task.get("id"), int)]
         if not snapshot.ready:
-            return Predictions(unready=tuple(task["id"] for task in known))
-        done: dict[int, TaskPrediction] = {}
-        failed: dict[int, str] = {}
-        unready: list[int] = []
+            return Predictions(unready=[task["id"] for task in known])
+        found = Predictions()
         pace = _Pace()
         position = 0
-        with ThreadPoolExecutor(2, thread_name_prefix="images") as readers:
-            while position < len(known):
-                step = pace.step(deadline)
-                if step == 0:
-                    break
-                batch = known[position : position + step]
-                for task in known[position + step : position + 2 * step]:  # read ahead
-                    readers.submit(self._read_ahead, snapshot, task)
+        readers = ThreadPoolExecutor(2, thread_name_prefix="images")
+        opened: deque[Future[_Images]] = deque()  # of the tasks from `position` on
+        try:
+            while position < len(known) and (step := pace.step(deadline)):
+                for task in known[position + len(opened) : position + 2 * step]:  # read ahead
+                    opened.append(readers.submit(self._read, snapshot, task))
                 began = time.monotonic()
-                self._predict_some(snapshot, batch, done, failed, unready)
-                pace.took(len(batch), time.monotonic() - began)
-                position += len(batch)
-            readers.shutdown(wait=False, cancel_futures=True)
+                batch = known[position : position + step]
+                reached, computed = self._predict_some(snapshot, batch, opened, found, deadline)
+                pace.took(computed, time.monotonic() - began)
+                position += reached
+                if reached < len(batch):
+                    break
+        finally:
+            readers.shutdown(wait=False, cancel_futures=True)  # what is stuck must not hold the answer up
+        done = {task["id"]: found.done[task["id"]] for task in known if task["id"] in found.done}
         unreached = tuple(task["id"] for task in known[position:])
-        return Predictions(done, failed, tuple(unready), unreached)
+        return replace(found, done=done, unreached=unreached)
 
     # -- one step ------------------------------------------------------------------------------------------------
     def _predict_some(
         self,
         snapshot: Snapshot,
         batch: Sequence[Mapping[str, Any]],
-        done: dict[int, TaskPrediction],
-        failed: dict[int, str],
-        unready: list[int],
-    ) -> None:
+        opened: deque[Future[_Images]],
+        found: Predictions,
+        deadline: float | None,
+    ) -> tuple[int, int]:
+        """Predict tasks whose images are being opened; how many were reached, and how many of them took time."""
         waiting: list[_Prepared] = []
+        reached = computed = 0
         for task in batch:
+            started = time.monotonic()
+            left = None if deadline is None else max(0.0, deadline - started)
             try:
-                prepared = self._prepare(snapshot, task)
+                prepared = self._prepare(snapshot, task, opened.popleft().result(left), started)
+            except TimeoutError:
+                break
             except ImageError as error:
-                failed[task["id"]] = str(error)
-                continue
-            if not prepared.contexts:
-                unready.append(task["id"])
+                found.failed[task["id"]] = str(error)
+                prepared = None
+            reached += 1
+            if prepared is None:
+                computed += 1
+            elif not prepared.contexts:
+                found.unready.append(task["id"])
             elif (again := self._recent.get(prepared.key(snapshot))) is not None:
-                done[prepared.task] = again
+                found.done[prepared.task] = again
             else:
+                computed += 1
                 if waiting and sum(p.pixels for p in waiting) + prepared.pixels > _STEP_PIXELS:
-                    self._segment(snapshot, waiting, done, failed)
+                    self._segment(snapshot, waiting, found)
                     waiting = []
                 waiting.append(prepared)
-        self._segment(snapshot, waiting, done, failed)
+        self._segment(snapshot, waiting, found)
+        return reached, computed
 
-    def _prepare(self, snapshot: Snapshot, task: Mapping[str, Any]) -> _Prepared:
-        started = time.monotonic()
-        images: dict[str, NDArray[np.uint8]] = {}
+    def _prepare(
+        self, snapshot: Snapshot, task: Mapping[str, Any], images: _Images, started: float
+    ) -> _Prepared:
         contexts = []
         for target in snapshot.ready:
-            if target.value not in images:
-                images[target.value] = self._open(target.value, task)
-            chosen = self._choose(snapshot.pool[target.id], task["id"], images[target.value])
+            chosen = self._choose(snapshot.pool[target.id], task["id"], images.of(target))
             context = self._context([info.key for info in chosen])
             if len(context):
                 contexts.append((target, context))
         return _Prepared(task["id"], images, tuple(contexts), started)
 
-    def _open(self, value: str, task: Mapping[str, Any]) -> NDArray[np.uint8]:
-        data = task.get("data")
-        url = image_url(value, data) if isinstance(data, Mapping) else None
-        if url is None:
-            raise ImageError(f"the task has no image under '{value}'.")
-        return self._images.open(url, task["id"])
+    def _read(self, snapshot: Snapshot, task: Mapping[str, Any]) -> _Images:
+        """The images that something is to be predicted on.
 
-    def _read_ahead(self, snapshot: Snapshot, task: Mapping[str, Any]) -> None:
-        for value in {target.value for target in snapshot.ready}:
-            try:
-                self._open(value, task)
-            except ImageError:
-                return  # told when its turn comes
+        Raises:
+            ImageError: if one of them cannot be had.
+        """
+        data = task.get("data")
+        images: dict[str, NDArray[np.uint8]] = {}
+        addresses = hashlib.sha256()
+        for value in dict.fromkeys(target.value for target in snapshot.ready):
+            url = image_url(value, data) if isinstance(data, Mapping) else None
+            if url is None:
+                raise ImageError(f"the task has no image under '{value}'.")
+            images[value] = self._images.open(url, task["id"])
+            addresses.update(f"{value}\n{url}\n".encode("utf-8", "surrogatepass"))
+        return _Images(images, addresses.hexdigest())
 
     def _choose(
         self, pool: Sequence[ExampleInfo], task: int, image: NDArray[np.uint8]
@@ -214,17 +239,11 @@ class Predictor:
         picked = choose(query, descriptors, [info.score for info in others], self._settings.shots)
         return tuple(others[index] for index in picked)
 
-    def _segment(
-        self,
-        snapshot: Snapshot,
-        waiting: Sequence[_Prepared],
-        done: dict[int, TaskPrediction],
-        failed: dict[int, str],
-    ) -> None:
+    def _segment(self, snapshot: Snapshot, waiting: Sequence[_Prepared], found: Predictions) -> None:
         if not waiting:
             return
         queries = [
-            Query(prepared.images[target.value], context)
+            Query(prepared.images.of(target), context)
             for prepared in waiting
             for target, context in prepared.contexts
         ]
@@ -232,12 +251,12 @@ class Predictor:
             probabilities = self._segmenter.segment(queries)
         except DeviceMemoryError as error:
             log.exception("out of memory while segmenting")
-            failed.update({prepared.task: f"out of memory: {error}" for prepared in waiting})
+            found.failed.update({prepared.task: f"out of memory: {error}" for prepared in waiting})
             return
         probabilities.reverse()
         for prepared in waiting:
             prediction = self._assemble(snapshot, prepared, probabilities)
-            done[prepared.task] = prediction
+            found.done[prepared.task] = prediction
             self._recent.put(prepared.key(snapshot), prediction, prediction.numbers)
 
     def _assemble(
@@ -319,10 +338,12 @@ class _Pace:
         most = max(1, min(8, int(_STEP_SECONDS / self._seconds)))
         if deadline is None:
             return most
-        return min(most, int((deadline - time.monotonic()) / self._seconds))
+        return max(0, min(most, int((deadline - time.monotonic()) / self._seconds)))
 
     def took(self, tasks: int, seconds: float) -> None:
-        self._seconds = max(seconds / tasks, 1e-3)
+        """So many tasks were computed in this time; answers that were kept from before tell nothing."""
+        if tasks:
+            self._seconds = max(seconds / tasks, 1e-3)
 
 
 class _Bounded:

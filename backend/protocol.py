@@ -3,6 +3,7 @@
 Measured against Label Studio 1.23: payloads lie by omission, so nothing but the outermost shape is required here.
 """
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 # What an event may keep: everything else (invite tokens, storage passwords) is never written anywhere.
 _PROJECT_FIELDS = ("id", "created_at", "label_config", "title")
+_PROJECT_KEY = re.compile(r"[0-9]+\.[0-9]+")
 
 
 class _Wire(BaseModel):
@@ -80,10 +82,20 @@ def project_key(project: Mapping[str, Any] | None) -> str | None:
     Returns:
         `"{id}.{created_at in whole Unix seconds}"`; `"{id}"` where the time is missing; None without an id.
     """
-    if not isinstance(project, Mapping) or not isinstance(project.get("id"), int):
+    if not isinstance(project, Mapping) or not is_id(project.get("id")):
         return None
     created = parse_time(project.get("created_at"))
     return f"{project['id']}" if created is None else f"{project['id']}.{int(created)}"
+
+
+def is_project_key(text: object) -> bool:
+    """Whether `text` is a project's whole key: any other must not be stored."""
+    return isinstance(text, str) and _PROJECT_KEY.fullmatch(text) is not None
+
+
+def is_id(value: object) -> bool:
+    """Whether `value` can be an id of Label Studio: JSON's true and false are numbers to Python."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def parse_time(text: object) -> float | None:
@@ -92,7 +104,7 @@ def parse_time(text: object) -> float | None:
         return None
     try:
         return datetime.fromisoformat(text).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 
@@ -120,5 +132,5 @@ def as_list(value: object) -> list[dict[str, Any]]:
 
 def ids_of(value: object) -> list[int]:
     """Ids of the objects in `value` (one, a list, or a list of bare ids)."""
-    bare = [item for item in value if isinstance(item, int)] if isinstance(value, list) else []
-    return bare + [item["id"] for item in as_list(value) if isinstance(item.get("id"), int)]
+    bare = [item for item in value if is_id(item)] if isinstance(value, list) else []
+    return bare + [item["id"] for item in as_list(value) if is_id(item.get("id"))]

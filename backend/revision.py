@@ -12,7 +12,7 @@ from backend.errors import LabelConfigError
 from backend.label_config import LabelConfig, Target, parse
 from backend.store import ExampleInfo, Store
 
-_OURS = re.compile(r"^seggpt-.+-r\d+$")
+_OURS = re.compile(r"seggpt-.+-r[0-9]+")
 
 
 def pays_at(approvals: int) -> bool:
@@ -35,7 +35,7 @@ def name(checkpoint: str, generation: int) -> str:
 
 def is_ours(model_version: object) -> bool:
     """Whether a stored prediction's `model_version` has the form that `name` gives."""
-    return isinstance(model_version, str) and _OURS.match(model_version) is not None
+    return isinstance(model_version, str) and _OURS.fullmatch(model_version) is not None
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def choose_dtype(device: torch.device) -> torch.dtype:
 
 def _has_bfloat16_units(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         has_amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
         return bool(has_amx())

@@ -87,7 +87,7 @@ def _values(image: Image.Image) -> NDArray[Any]:
     """The image's values in a form that `to_rgb` knows."""
     if "transparency" in image.info and image.mode in {"1", "L", "P", "RGB"}:
         image = image.convert(_WITH_ALPHA.get(image.mode, "RGBA"))
-    elif image.mode in {"PA", "La", "RGBa"}:
+    elif image.mode == "PA":
         image = image.convert("RGBA")
     elif image.mode not in _AS_THEY_ARE:
         image = image.convert("RGB")

@@ -184,7 +184,10 @@ def _follow(url: str, location: bytes) -> str:
         there = location.decode("utf-8")
     except UnicodeDecodeError:
         there = location.decode("latin-1")
-    return there if there.lower().startswith(("http://", "https://")) else urljoin(url, there)
+    try:
+        return there if there.lower().startswith(("http://", "https://")) else urljoin(url, there)
+    except ValueError:
+        raise ImageError("The image's address was redirected to one that cannot be read.") from None
 
 
 def _start(stream: Iterable[bytes]) -> bytes:
@@ -206,9 +209,7 @@ def _unpacked(stream: Iterable[bytes], encoding: bytes, limit: int) -> Iterator[
     unpack = zlib.decompressobj(zlib.MAX_WBITS | 32)
     try:
         for packed in stream:
-            yield unpack.decompress(packed, limit + 1)
-            while unpack.unconsumed_tail:
-                yield unpack.decompress(unpack.unconsumed_tail, limit + 1)
+            yield unpack.decompress(packed, limit + 1)  # what it holds back is beyond the limit anyway
     except zlib.error:
         raise ImageError("The image's transfer encoding is damaged.") from None
 

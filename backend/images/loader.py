@@ -16,7 +16,7 @@ import re
 import ssl
 from collections.abc import Iterable
 from pathlib import Path
-from urllib.parse import parse_qs, unquote_to_bytes, urlsplit
+from urllib.parse import parse_qs, unquote_to_bytes
 
 import httpx
 import numpy as np
@@ -85,10 +85,11 @@ class ImageLoader:
             ImageError: with reason and remedy; never with a token or the query of an address.
         """
         url = url.strip()
-        key = (
-            hashlib.sha256(url.encode("utf-8", "surrogatepass")).digest(),
-            task if _is_in_bucket(url) else None,
-        )
+        try:
+            named = hashlib.sha256(url.encode()).digest()
+        except UnicodeEncodeError:
+            raise ImageError("The image's address holds half a character.") from None
+        key = (named, task if _is_in_bucket(url) else None)
         try:
             return self._cache.get(key, lambda: decode(self._content(url, task), self._max_pixels))
         except LabelStudioError as error:
@@ -138,11 +139,9 @@ class ImageLoader:
         if self._root is None:
             return None
         base = self._label_studio.url
-        below = urlsplit(base).path  # where Label Studio itself lives below a path
-        known = self._label_studio.reach(url) if base else url
-        parts = urlsplit(known.removeprefix(base).removeprefix(below))
-        named = parse_qs(parts.query).get("d", [""])[0].lstrip("/")
-        if parts.scheme or parts.path.rstrip("/") != "/data/local-files" or not named:
+        path, _, query = (self._label_studio.reach(url) if base else url).removeprefix(base).partition("?")
+        named = parse_qs(query.partition("#")[0]).get("d", [""])[0].lstrip("/")
+        if path.rstrip("/") != "/data/local-files" or not named:
             return None
         try:
             file = (self._root / named).resolve()

@@ -4,7 +4,7 @@ Facts below were measured against Label Studio 1.23.2.
 """
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,7 +14,7 @@ from backend.label_studio.connection import Connection
 from backend.label_studio.records import ProjectInfo
 
 _PAGE = 100  # tasks or projects in one answer
-_EXPORTED_AT_ONCE = 200  # ids in one export request: its address stays below 8 KiB
+_IDS_AT_ONCE = 200  # in one request: its address stays below 8 KiB
 _EXPORT_PATIENCE = 12  # an export may take this many times the ordinary time-out
 
 
@@ -54,17 +54,18 @@ class LabelStudio(Connection):
             page += 1
 
     def signs(self, project: ProjectInfo) -> str:
-        """Cheap figures (one request for one task) that differ from last time where an export pays.
+        """Cheap figures (one request, for one task) that differ from last time where an export pays.
 
         The counts show annotations made, deleted, skipped and turned into drafts, and deleted tasks. An edited
         annotation changes no count, but the `updated_at` of its task. Storing or deleting a prediction changes that as
         well, so only tasks with an annotation are looked at.
         """
-        newest = self._tasks(project.id, [_filter("total_annotations", "greater", 0)], "-tasks:updated_at", 1)
-        skipped = self._tasks(
-            project.id, [_filter("cancelled_annotations", "greater", 0)], "-tasks:updated_at", 1
-        )
-        last = [f"{task['id']}@{task.get('updated_at')}" for task in (*newest, *skipped)]
+        annotated = [
+            _filter("total_annotations", "greater", 0),
+            _filter("cancelled_annotations", "greater", 0),
+        ]
+        query = {"filters": {"conjunction": "or", "items": annotated}, "ordering": ["-tasks:updated_at"]}
+        last = [f"{task['id']}@{task.get('updated_at')}" for task in self._listed(project.id, query, 1)]
         counts = (
             project.task_number,
             project.num_tasks_with_annotations,
@@ -93,9 +94,7 @@ class LabelStudio(Connection):
         if tasks is None:
             return list(self._get(path, kind, timeout=patience))
         found: list[dict[str, Any]] = []
-        ordered = sorted(set(tasks))
-        for start in range(0, len(ordered), _EXPORTED_AT_ONCE):
-            ids = ordered[start : start + _EXPORTED_AT_ONCE]
+        for ids in _parts(tasks):
             found += self._get(path, {**kind, "ids[]": ids}, timeout=patience)
         return found
 
@@ -123,11 +122,13 @@ class LabelStudio(Connection):
             after: only tasks with a greater id.
         """
         found: list[dict[str, Any]] = []
+        empty = [_filter("total_annotations", "equal", 0), _filter("cancelled_annotations", "equal", 0)]
         last = after
         while limit is None or len(found) < limit:
             size = _PAGE if limit is None else min(_PAGE, limit - len(found))
-            empty = [_filter("total_annotations", "equal", 0), _filter("cancelled_annotations", "equal", 0)]
-            page = self._tasks(project_id, [*empty, _filter("id", "greater", last)], "tasks:id", size)
+            wanted = [*empty, _filter("id", "greater", last)]
+            query = {"filters": {"conjunction": "and", "items": wanted}, "ordering": ["tasks:id"]}
+            page = self._listed(project_id, query, size)
             found += page
             if len(page) < size:
                 break
@@ -139,10 +140,11 @@ class LabelStudio(Connection):
 
         Unlike `task`, it does not make Label Studio ask its ML backend first.
         """
-        if not ids:
-            return []
-        named = [_filter("id", "equal", number) for number in sorted(ids)]
-        return self._tasks(project_id, named, "tasks:id", len(named), conjunction="or")
+        found: list[dict[str, Any]] = []
+        for some in _parts(ids):
+            chosen = {"selectedItems": {"all": False, "included": some}, "ordering": ["tasks:id"]}
+            found += self._listed(project_id, chosen, len(some))
+        return found
 
     # -- predictions ---------------------------------------------------------------------------------------------
     def create_prediction(
@@ -214,20 +216,19 @@ class LabelStudio(Connection):
         return changed
 
     # -- parts of requests ---------------------------------------------------------------------------------------
-    def _tasks(
-        self,
-        project_id: int,
-        filters: list[dict[str, Any]],
-        ordering: str,
-        size: int,
-        conjunction: str = "and",
-    ) -> list[dict[str, Any]]:
-        query = {"filters": {"conjunction": conjunction, "items": filters}, "ordering": [ordering]}
+    def _listed(self, project_id: int, query: Mapping[str, Any], size: int) -> list[dict[str, Any]]:
         asked = {"project": project_id, "page": 1, "page_size": size, "resolve_uri": "false"}
-        return list(self._get("/api/tasks/", {**asked, "query": json.dumps(query)})["tasks"])
+        answer = self._get("/api/tasks/", {**asked, "query": json.dumps(query, separators=(",", ":"))})
+        return list(answer["tasks"])
 
     def _get(self, path: str, query: Mapping[str, Any] | None = None, *, timeout: float | None = None) -> Any:
         return self.ask("GET", path, query=query, timeout=timeout)
+
+
+def _parts(ids: Collection[int]) -> Iterator[list[int]]:
+    ordered = sorted(set(ids))
+    for start in range(0, len(ordered), _IDS_AT_ONCE):
+        yield ordered[start : start + _IDS_AT_ONCE]
 
 
 def _filter(column: str, operator: str, value: int) -> dict[str, Any]:

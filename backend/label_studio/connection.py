@@ -127,9 +127,9 @@ class Connection:
             Unreachable: if it is a path and no address is known.
         """
         held = self._held
-        origin = _origin(url)
-        if origin is not None:
-            if held.origin is None or origin != self._alias or origin == held.origin:
+        if re.match(r"[a-z][a-z0-9+.-]*:", url, re.IGNORECASE):
+            origin = _origin(url)
+            if origin is None or held.origin is None or origin != self._alias or origin == held.origin:
                 return url
             url = re.sub(r"^[a-z]+://[^/?#]*", "", url, flags=re.IGNORECASE)
         if held.origin is None:

@@ -24,7 +24,10 @@ class Origin:
             ValueError: if it is none, or holds a user name, a backslash or white space before its path, which different
                 programs read differently. The message does not repeat the URL, which may hold a signature.
         """
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            raise ValueError("it cannot be read") from None
         if parts.scheme not in _PORTS:
             raise ValueError("not an http or https address")
         if _NEVER_IN_AUTHORITY.search(parts.netloc):

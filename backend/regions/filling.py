@@ -30,16 +30,16 @@ def fill_polygon(mask: NDArray[np.bool_], points: NDArray[np.float64]) -> None:
         points: float64 [N, 2], x and y in pixels from the top left corner; may lie outside.
     """
     height, width = mask.shape
-    x0, y0 = points[:, 0], points[:, 1]
-    x1, y1 = np.roll(x0, -1), np.roll(y0, -1)
-    down = y1 > y0
-    first = _first_centre(np.minimum(y0, y1), height)
-    counts = _first_centre(np.maximum(y0, y1), height) - first
+    down = np.roll(points[:, 1], -1) > points[:, 1]
+    # Edges are walked from their upper end, so that a seam there and back crosses a row at one place.
+    (x0, y0), (x1, y1) = _ends(points, down)
+    first = _first_centre(y0, height)
+    counts = _first_centre(y1, height) - first
     crossing = np.flatnonzero(counts)
     if not len(crossing):
         return
     top, bottom = int(first[crossing].min()), int((first + counts)[crossing].max())
-    left, right = int(_first_centre(x0.min(), width)), int(_first_centre(x0.max(), width))
+    left, right = (int(_first_centre(edge, width)) for edge in (points[:, 0].min(), points[:, 0].max()))
     winding = np.zeros((bottom - top, right - left + 1), dtype=np.int32)
     cuts = np.searchsorted(np.cumsum(counts[crossing]), np.arange(1, _parts(counts)) * _CROSSINGS_AT_ONCE)
     for edges in np.split(crossing, cuts):
@@ -80,6 +80,14 @@ def fill_ellipse(
     ends = _behind(x + middle + half, mask.shape[1])
     for row, first, end in zip(range(top, bottom), firsts, ends, strict=True):
         mask[row, first:end] = True
+
+
+def _ends(
+    points: NDArray[np.float64], down: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The upper and the lower end of each edge, each float64 [2, N]: x and y."""
+    starts, ends = points.T, np.roll(points, -1, axis=0).T
+    return np.where(down, starts, ends), np.where(down, ends, starts)
 
 
 def _first_centre(edge: NDArray[np.float64] | float, size: int) -> Ints:

@@ -42,7 +42,7 @@ def encode(
         Complete regions; none for a mask that is empty, or has only components that are too small.
 
     Raises:
-        ValueError: the score, or a mean probability, is not a number from 0 to 1; the mask has not two dimensions.
+        ValueError: the score is not a number from 0 to 1, a probability is none, or the mask has not two dimensions.
     """
     if mask.ndim != 2:
         raise ValueError(f"A mask has the shape height x width, not {mask.shape}.")
@@ -55,7 +55,7 @@ def encode(
         parts = [runs] if runs.area else []
     found: list[dict[str, Any]] = []
     for part in parts:
-        sure = overall if probability is None else _checked(part.mean(probability))
+        sure = overall if probability is None else _checked(np.clip(part.mean(probability), 0, 1))
         value = KINDS[target.kind].describe(part, smallest)
         found += _items(target, value, sure, mask.shape[0], mask.shape[1])
     return found

@@ -233,10 +233,14 @@ class FakeLabelStudio(LoopbackServer):
             for task in self.tasks.values()
             if task["project"] == int(request.query["project"])
         ]
-        for item in asked.get("filters", {}).get("items", []):
-            column, wanted = item["filter"].removeprefix("filter:tasks:"), item["value"]
-            greater = item["operator"] == "greater"
-            found = [task for task in found if (task[column] > wanted if greater else task[column] == wanted)]
+        chosen = asked.get("selectedItems", {}).get(
+            "included", []
+        )  # an empty list chooses all, as in the real one
+        found = [task for task in found if not chosen or task["id"] in chosen]
+        filters = asked.get("filters", {"conjunction": "and", "items": []})
+        together = {"and": all, "or": any}[filters["conjunction"]]
+        if filters["items"]:
+            found = [task for task in found if together(_passes(task, item) for item in filters["items"])]
         order = asked.get("ordering", ["tasks:id"])[0]
         found.sort(
             key=lambda task: task[order.lstrip("-").removeprefix("tasks:")], reverse=order.startswith("-")
@@ -332,3 +336,9 @@ def jwt(claims: dict[str, Any]) -> str:
     parts = ({"alg": "HS256", "typ": "JWT"}, claims)
     head, body = (base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts)
     return f"{head}.{body}.c2lnbmF0dXJl"
+
+
+def _passes(task: dict[str, Any], item: dict[str, Any]) -> bool:
+    """Whether a task passes one filter of the Data Manager."""
+    value = task[item["filter"].removeprefix("filter:tasks:")]
+    return bool(value > item["value"] if item["operator"] == "greater" else value == item["value"])

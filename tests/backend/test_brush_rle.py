@@ -1,6 +1,7 @@
 """The brush codec against the editor's own streams, the SDK's, and itself."""
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -161,3 +162,17 @@ def test_runs_give_the_same_stream_as_the_mask(mask: NDArray[np.bool_]) -> None:
 def test_what_is_no_mask_is_not_encoded(shape: tuple[int, ...]) -> None:
     with pytest.raises(RegionError, match="height x width"):
         brush_rle.encode(np.zeros(shape, dtype=np.bool_))
+
+
+def test_a_12_megapixel_mask_costs_less_than_4_bytes_a_pixel_each_way() -> None:
+    y, x = np.mgrid[:3000, :4000].astype(np.float32)
+    mask = (x - 2000) ** 2 + (y - 1500) ** 2 < 1200**2
+    tracemalloc.start()
+    try:
+        rle = brush_rle.encode(mask)
+        alpha = brush_rle.decode(rle, 3000, 4000)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert np.array_equal(alpha > 127, mask)
+    assert peak < 4 * mask.size

@@ -1,6 +1,7 @@
 import base64
 import io
 import logging
+import socket
 import threading
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from backend.errors import ImageError, Unauthorized, Unreachable
@@ -26,15 +29,20 @@ def png(grey: int = 90, size: tuple[int, int] = (6, 4)) -> bytes:
 
 
 def loader_of(fake: FakeLabelStudio, token: str | None = None, **options: Any) -> ImageLoader:
-    return ImageLoader(LabelStudio(fake.url, token or fake.personal_token, sleep=lambda seconds: None), **options)
+    return ImageLoader(
+        LabelStudio(fake.url, token or fake.personal_token, sleep=lambda seconds: None), **options
+    )
 
 
 def test_an_upload_is_read_from_label_studio_with_the_token(fake_label_studio: FakeLabelStudio) -> None:
     task = fake_label_studio.add_task(fake_label_studio.add_project(), png())
     url = fake_label_studio.tasks[task]["data"]["image"]
-    for token, kind in ((fake_label_studio.personal_token, "Bearer "), (fake_label_studio.legacy_token, "Token ")):
+    for token, kind in (
+        (fake_label_studio.personal_token, "Bearer "),
+        (fake_label_studio.legacy_token, "Token "),
+    ):
         pixels = loader_of(fake_label_studio, token).open(url, task)
-        assert (pixels.shape, pixels.dtype, pixels.max()) == ((4, 6, 3), np.uint8, 90)
+        assert np.array_equal(pixels, np.full((4, 6, 3), 90, np.uint8))
         assert str(fake_label_studio.requests[-1].authorization).startswith(kind)
     loader_of(fake_label_studio).open(f"{fake_label_studio.url}{url}")
     loader_of(fake_label_studio).open(url.removeprefix("/"))
@@ -57,10 +65,21 @@ def test_twenty_images_one_second_apart_outlive_access_tokens_of_two_seconds(
         assert images.open(fake_label_studio.tasks[task]["data"]["image"], task).max() == task
         now[0] += 1
     assert fake_label_studio.exchanges == 10
+
+
+def test_an_access_token_refused_before_its_time_is_renewed_once(fake_label_studio: FakeLabelStudio) -> None:
+    for name in "abc":
+        fake_label_studio.uploads[f"/data/upload/1/{name}.png"] = Answer(200, png())
+    images = loader_of(fake_label_studio)
+    images.open("/data/upload/1/a.png")
     fake_label_studio.revoke_access_tokens()
-    fake_label_studio.uploads["/data/upload/1/new.png"] = Answer(200, png(7))
-    assert images.open("/data/upload/1/new.png").max() == 7
-    assert fake_label_studio.exchanges == 11
+    images.open("/data/upload/1/b.png")
+    assert (len(fake_label_studio.asked("/data/upload/1/b.png")), fake_label_studio.exchanges) == (2, 2)
+    fake_label_studio.access_seconds = -1  # from now on, what is exchanged is refused at once
+    fake_label_studio.revoke_access_tokens()
+    with pytest.raises(ImageError, match="refused the personal token: Given token not valid"):
+        images.open("/data/upload/1/c.png")
+    assert len(fake_label_studio.asked("/data/upload/1/c.png")) == 2
 
 
 def test_the_legacy_token_of_setup_refused_by_a_default_install_is_said_with_the_remedy(
@@ -70,7 +89,7 @@ def test_the_legacy_token_of_setup_refused_by_a_default_install_is_said_with_the
     fake_label_studio.uploads["/data/upload/1/a.png"] = Answer(200, png())
     client = LabelStudio()
     client.learn_from_setup(fake_label_studio.url, fake_label_studio.legacy_token)
-    with pytest.raises(ImageError, match="refused the legacy token: .*disabled") as caught:
+    with pytest.raises(ImageError, match=r"refused the legacy token: .*disabled") as caught:
         ImageLoader(client).open("/data/upload/1/a.png")
     assert "Make a personal access token" in str(caught.value)
     assert isinstance(caught.value.__cause__, Unauthorized)
@@ -85,7 +104,9 @@ def test_a_bucket_address_is_signed_for_the_task_and_the_token_stays_with_label_
     uri = "s3://bucket/a b/1.png"
     for _ in range(7):
         task = fake_label_studio.add_task(1, image=uri)
-    fake_label_studio.signed[uri] = bucket.put("/bucket/a%20b/1.png", png(33)) + "?X-Amz-Signature=a%2Bb+c/%7E~"
+    fake_label_studio.signed[uri] = (
+        bucket.put("/bucket/a%20b/1.png", png(33)) + "?X-Amz-Signature=a%2Bb+c/%7E~"
+    )
     pixels = loader_of(fake_label_studio, allowed_hosts=LOOPBACK).open(uri, task)
     assert pixels.max() == 33
     (asked,) = fake_label_studio.asked("/tasks/7/presign/")
@@ -110,7 +131,9 @@ def test_any_bucket_address_goes_through_label_studio(
         images.open(uri, task + 1)
 
 
-def test_a_storage_that_label_studio_hands_through_is_read_as_well(fake_label_studio: FakeLabelStudio) -> None:
+def test_a_storage_that_label_studio_hands_through_is_read_as_well(
+    fake_label_studio: FakeLabelStudio,
+) -> None:
     """With pre-signed addresses off Label Studio answers the image itself, and task data hold /resolve/ addresses."""
     task = fake_label_studio.add_task(1, image="s3://b/1.png")
     fake_label_studio.uploads["/data/through.png"] = Answer(200, png(5))
@@ -137,7 +160,11 @@ def test_a_signed_address_is_asked_byte_for_byte_and_never_repeated(
     assert images.open(moved).shape == (4, 6, 3)
     assert bucket.requests[-1].target == "/a%2Fb//../%7e.png" + SIGNED
     expired = bucket.put("/expired.png", b"<Error><Message>deadbeef</Message></Error>", 403) + SIGNED
-    for url in (expired, bucket.put("/no.png", b"<html>") + SIGNED, bucket.url.replace("127", "127.0.0.1:x") + SIGNED):
+    for url in (
+        expired,
+        bucket.put("/no.png", b"<html>") + SIGNED,
+        bucket.url.replace("127", "127.0.0.1:x") + SIGNED,
+    ):
         with pytest.raises(ImageError) as caught:
             images.open(url)
         assert "deadbeef" not in str(caught.value)
@@ -151,14 +178,22 @@ def test_an_address_with_spaces_and_umlauts_is_asked_as_a_browser_does(
     bucket.files[quote(path)] = Answer(200, png())
     images = loader_of(fake_label_studio, allowed_hosts=LOOPBACK)
     assert images.open(f" {bucket.url}{path}\n").shape == (4, 6, 3)
-    moved = bucket.put("/moved", b"", 302, Location=quote(path))
-    assert images.open(moved).shape == (4, 6, 3)
+    for location in (quote(path), path.encode().decode("latin-1")):  # raw UTF-8, as some servers send it
+        moved = bucket.put(f"/moved{len(location)}", b"", 302, Location=location)
+        assert images.open(moved).shape == (4, 6, 3)
+    bucket.files[quote("/zähne.png")] = Answer(200, png(3))
+    latin = bucket.put("/latin", b"", 302, Location="/zähne.png")
+    assert images.open(latin).max() == 3
 
 
 def test_a_data_address_is_the_image(fake_label_studio: FakeLabelStudio) -> None:
     images = loader_of(fake_label_studio, max_bytes=1000)
     encoded = base64.b64encode(png()).decode()
-    for url in (f"data:image/png;base64,{encoded}", f"DATA:;BASE64,{encoded.rstrip('=')}", f"data:,{quote(png())}"):
+    for url in (
+        f"data:image/png;base64,{encoded}",
+        f"DATA:;BASE64,{encoded.rstrip('=')}",
+        f"data:,{quote(png())}",
+    ):
         assert images.open(url).shape == (4, 6, 3)
     for url in ("data:image/png;base64", "data:image/png;base64,abcde"):
         with pytest.raises(ImageError, match="damaged"):
@@ -180,8 +215,14 @@ def root(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_local_file_below_the_root_is_read_from_the_disk(fake_label_studio: FakeLabelStudio, root: Path) -> None:
-    for client in (LabelStudio(fake_label_studio.url + "/labels"), LabelStudio(fake_label_studio.url), LabelStudio()):
+def test_a_local_file_below_the_root_is_read_from_the_disk(
+    fake_label_studio: FakeLabelStudio, root: Path
+) -> None:
+    for client in (
+        LabelStudio(fake_label_studio.url + "/labels"),
+        LabelStudio(fake_label_studio.url),
+        LabelStudio(),
+    ):
         images = ImageLoader(client, local_files_root=root, cache_bytes=0)
         addresses = ["/data/local-files/?d=sub/x%20y.png", "/data/local-files?d=/sub/x+y.png"]
         if client.configured:
@@ -195,8 +236,8 @@ def test_a_local_file_that_is_not_here_is_asked_of_label_studio(
     fake_label_studio: FakeLabelStudio, root: Path
 ) -> None:
     fake_label_studio.uploads["/data/local-files/"] = Answer(200, png(55))
-    for options in ({}, {"local_files_root": root}):
-        images = loader_of(fake_label_studio, **options)
+    for folder in (None, root):
+        images = loader_of(fake_label_studio, local_files_root=folder)
         assert images.open("/data/local-files/?d=elsewhere.png").max() == 55
     assert fake_label_studio.requests[-1].query == {"d": "elsewhere.png"}
 
@@ -210,10 +251,29 @@ def test_no_path_and_no_link_leads_out_of_the_root(fake_label_studio: FakeLabelS
         with pytest.raises(ImageError, match="outside LOCAL_FILES_ROOT"):
             images.open(f"/data/local-files/?d={path}")
     for path in ("a%00b", "loop"):
-        with pytest.raises(ImageError, match="cannot be read|404"):
+        with pytest.raises(ImageError, match=r"cannot be read|404"):
             images.open(f"/data/local-files/?d={path}")
     (root / "within.png").symlink_to(root / "sub" / "x y.png")
     assert images.open("/data/local-files/?d=within.png").max() == 44
+
+
+def test_a_local_file_that_may_not_be_read_is_said_to_be_so(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(ImageError, match=r"cannot be read \(Permission denied\)"):
+        ImageLoader(LabelStudio(), local_files_root=root).open("/data/local-files/?d=sub/x%20y.png")
+
+
+def test_other_paths_of_label_studio_are_no_local_files(
+    fake_label_studio: FakeLabelStudio, root: Path
+) -> None:
+    fake_label_studio.uploads["/data/upload/1/a.png"] = Answer(200, png(6))
+    images = loader_of(fake_label_studio, local_files_root=root)
+    assert images.open("/data/upload/1/a.png?d=sub/x%20y.png").max() == 6
 
 
 def test_a_local_file_has_the_same_limits(root: Path) -> None:
@@ -242,10 +302,28 @@ def test_what_cannot_be_opened_says_why(fake_label_studio: FakeLabelStudio, url:
     assert "password" not in str(caught.value).replace("passwd", "")
 
 
+def test_what_a_server_answers_instead_is_said(
+    fake_label_studio: FakeLabelStudio, bucket: FakeBucket
+) -> None:
+    images = loader_of(fake_label_studio, fake_label_studio.legacy_token, allowed_hosts=LOOPBACK)
+    with pytest.raises(ImageError, match=r"answered 404 instead of the image\.$"):
+        images.open(f"{bucket.url}/gone.png")
+    with pytest.raises(
+        ImageError, match=r"answered 403 instead of the image\. A signed address may have expired"
+    ):
+        images.open(bucket.put("/expired.png", b"x" * 10_000, 403))
+    fake_label_studio.failures = [Answer(503)]
+    with pytest.raises(ImageError, match=r"Label Studio answered /data/upload/1/a.png with 503\.$"):
+        images.open("/data/upload/1/a.png")
+    fake_label_studio.failures = [Answer(302)]
+    with pytest.raises(ImageError, match="with 302"):
+        images.open("/data/upload/1/a.png")
+
+
 def test_label_studio_that_is_away_or_unknown_is_said(fake_label_studio: FakeLabelStudio) -> None:
     images = loader_of(fake_label_studio, fake_label_studio.legacy_token)
     fake_label_studio.stop()
-    with pytest.raises(ImageError, match="could not be fetched from http://127.0.0.1"):
+    with pytest.raises(ImageError, match="could not be fetched from http://127"):
         images.open("/data/upload/1/a.png")
     with pytest.raises(ImageError, match="LABEL_STUDIO_URL") as caught:
         ImageLoader(LabelStudio()).open("/data/upload/1/a.png")
@@ -256,7 +334,9 @@ def test_an_image_is_fetched_once_however_many_ask(fake_label_studio: FakeLabelS
     fake_label_studio.uploads["/data/upload/1/a.png"] = Answer(200, png())
     images = loader_of(fake_label_studio, fake_label_studio.legacy_token)
     found: list[Any] = []
-    threads = [threading.Thread(target=lambda: found.append(images.open("/data/upload/1/a.png"))) for _ in range(8)]
+    threads = [
+        threading.Thread(target=lambda: found.append(images.open("/data/upload/1/a.png"))) for _ in range(8)
+    ]
     with fake_label_studio.lock:  # no answer before all have asked
         for thread in threads:
             thread.start()
@@ -273,3 +353,45 @@ def test_a_failure_is_not_remembered(fake_label_studio: FakeLabelStudio) -> None
         images.open("/data/upload/1/a.png")
     fake_label_studio.uploads["/data/upload/1/a.png"] = Answer(200, png(8))
     assert images.open("/data/upload/1/a.png").max() == 8
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from(
+        [
+            "",
+            "/",
+            "http://",
+            "https://[",
+            "//",
+            "s3://",
+            "data:",
+            "file:",
+            "/data/local-files/?d=",
+            "x:",
+            "\ud800",
+        ]
+    ),
+    st.text(max_size=20),
+    st.none() | st.integers(),
+)
+def test_whatever_a_task_names_is_pixels_or_an_image_error(
+    root: Path, monkeypatch: pytest.MonkeyPatch, start: str, rest: str, task: int | None
+) -> None:
+    def unknown(host: str, port: int, **options: Any) -> None:
+        raise socket.gaierror
+
+    monkeypatch.setattr("backend.images.addresses.socket.getaddrinfo", unknown)
+    for client in (LabelStudio("http://label-studio.invalid", "x"), LabelStudio()):
+        with pytest.raises(ImageError):
+            ImageLoader(client, local_files_root=root).open(start + rest, task)
+
+
+@pytest.mark.parametrize("location", ["//[half", "http://[half", "//user:password@example.com/"])
+def test_a_redirect_that_cannot_be_read_is_an_image_error(
+    fake_label_studio: FakeLabelStudio, location: str
+) -> None:
+    fake_label_studio.uploads["/data/upload/1/a.png"] = Answer(302, b"", {"Location": location})
+    with pytest.raises(ImageError, match=r"cannot be (read|used)") as caught:
+        loader_of(fake_label_studio).open("/data/upload/1/a.png")
+    assert "password" not in str(caught.value)

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from PIL.PngImagePlugin import PngInfo
 
 from backend.errors import ImageError
 from backend.images.decoding import decode
@@ -147,6 +148,8 @@ def test_one_bit_grey_palette_and_cmyk_are_brought_to_rgb() -> None:
     bits.putpixel((0, 0), 0)
     assert decode(file_of(bits), LIMIT)[0, :2].tolist() == [[0, 0, 0], [255, 255, 255]]
     assert decode(file_of(Image.new("L", (4, 2), 77)), LIMIT)[1, 3].tolist() == [77, 77, 77]
+    opaque = Image.new("LA", (4, 2), (77, 255)).convert("PA")
+    assert decode(file_of(opaque, "TIFF"), LIMIT)[0, 0].tolist() == [77, 77, 77]
     red = Image.new("RGB", (16, 16), (255, 0, 0))
     assert decode(file_of(red.quantize(4)), LIMIT)[0, 0].tolist() == [255, 0, 0]
     for content in (file_of(red.convert("CMYK"), "JPEG", quality=100), file_of(red.convert("CMYK"), "TIFF")):
@@ -213,6 +216,12 @@ def test_what_is_no_sound_image_is_said_to_be_so(content: bytes, words: str) -> 
 def test_a_damaged_exif_block_costs_the_turn_only() -> None:
     content = file_of(corners(), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\x01\x12\0\x09" * 9)
     assert decode(content, LIMIT).shape == (40, 60, 3)
+
+
+def test_an_orientation_that_cannot_be_read_costs_the_turn_only() -> None:
+    text = PngInfo()
+    text.add_text("Raw profile type exif", "\nexif\n4\nno hexadecimal digits")
+    assert decode(file_of(corners(), pnginfo=text), LIMIT).shape == (40, 60, 3)
 
 
 SOUND = [file_of(corners(), kind) for kind in ("PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP")]

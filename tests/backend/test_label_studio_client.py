@@ -64,6 +64,27 @@ def test_unlabeled_tasks_come_by_id_over_pages_and_without_annotated_or_skipped_
     assert client.unlabeled_tasks(project, limit=0) == []
 
 
+def test_listing_goes_on_after_a_task(client: LabelStudio, fake_label_studio: FakeLabelStudio) -> None:
+    project = fake_label_studio.add_project()
+    tasks = [fake_label_studio.add_task(project) for _ in range(5)]
+    assert [task["id"] for task in client.unlabeled_tasks(project, limit=2, after=tasks[1])] == tasks[2:4]
+    assert client.unlabeled_tasks(project, after=tasks[-1]) == []
+
+
+def test_chosen_tasks_are_listed_by_id_without_missing_ones_and_others_projects(
+    client: LabelStudio, fake_label_studio: FakeLabelStudio
+) -> None:
+    project, other = fake_label_studio.add_project(), fake_label_studio.add_project()
+    tasks = [fake_label_studio.add_task(project) for _ in range(250)]
+    foreign = fake_label_studio.add_task(other)
+    assert [task["id"] for task in client.tasks(project, [3, 1, 9999, foreign, 3])] == [1, 3]
+    assert [task["id"] for task in client.tasks(project, tasks[:-1])] == tasks[:-1]
+    assert max(len(request.target) for request in fake_label_studio.requests) < 8000
+    before = len(fake_label_studio.requests)
+    assert client.tasks(project, []) == []
+    assert len(fake_label_studio.requests) == before
+
+
 def test_tasks_annotated_between_two_pages_hide_no_other_task(
     client: LabelStudio, fake_label_studio: FakeLabelStudio
 ) -> None:
@@ -209,6 +230,28 @@ def test_backends_and_webhooks_are_a_projects_own_and_a_webhook_gets_a_header(
     assert client.webhooks(project) == [{**ours, "headers": {"Authorization": "Basic x"}}]
     client.patch_webhook(3, headers={}, url="http://c/webhook")
     assert client.webhooks(project) == [{**ours, "headers": {}, "url": "http://c/webhook"}]
+
+
+def test_only_our_own_webhooks_get_the_password_and_only_once(
+    client: LabelStudio, fake_label_studio: FakeLabelStudio
+) -> None:
+    project = fake_label_studio.add_project()
+    fake_label_studio.backends = [
+        {"id": 1, "project": project, "url": "http://ours/", "basic_auth_user": "us"},
+        {"id": 2, "project": project, "url": "http://theirs", "basic_auth_user": "them"},
+    ]
+    fake_label_studio.webhooks = {
+        number: {"id": number, "project": project, "url": url, "headers": headers}
+        for number, url, headers in (
+            (1, "http://ours/webhook", {"X-Kept": "1"}),
+            (2, "http://theirs/webhook", {}),
+            (3, "http://elsewhere", None),
+        )
+    }
+    assert client.authorize_webhooks(project, "us", "Basic x") == 1
+    assert client.authorize_webhooks(project, "us", "Basic x") == 0
+    headers = [hook["headers"] for hook in fake_label_studio.webhooks.values()]
+    assert headers == [{"X-Kept": "1", "Authorization": "Basic x"}, {}, None]
 
 
 def test_what_the_doctor_asks(client: LabelStudio) -> None:

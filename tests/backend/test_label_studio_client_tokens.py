@@ -157,6 +157,7 @@ def test_setup_tells_address_and_token_where_the_environment_gives_none(
     client.learn_from_setup(fake_label_studio.url + "/", fake_label_studio.legacy_token)
     assert (client.version(), client.url, client.token_kind) == ("1.23.2", fake_label_studio.url, "legacy")
     client.learn_from_setup(fake_label_studio.url, "another creator's")
+    client.learn_from_setup(fake_label_studio.url, "another creator's")
     assert client.authorization(fake_label_studio.url) == {"Authorization": "Token another creator's"}
 
 
@@ -204,6 +205,8 @@ def test_task_data_is_reached_at_the_address_we_know() -> None:
     assert client.reach(signed) == signed
     alias = "http://localhost:8080/labels/data/local-files/?d=a"
     assert client.reach(alias) == alias
+    for unclear in ("http://user:password@example.com/a", "http:///a", "s3://b/a", "http://a:b:c/a"):
+        assert client.reach(unclear) == unclear
     client.learn_from_setup("http://localhost:8080/labels", "of setup")
     assert client.reach(alias) == "http://label-studio:8080/labels/data/local-files/?d=a"
     assert client.reach(signed) == signed
@@ -223,6 +226,20 @@ def test_a_token_that_does_not_tell_its_life_is_used_for_a_minute() -> None:
         headers.append(credentials.header()["Authorization"])
         clock.now += 20
     assert headers == ["Bearer access 1", "Bearer access 1", "Bearer access 1", "Bearer access 2"]
+
+
+def test_a_refused_token_that_another_thread_has_renewed_already_is_not_exchanged_again() -> None:
+    exchanged: list[str] = []
+
+    def exchange(personal: str) -> str:
+        exchanged.append(personal)
+        return f"access {len(exchanged)}"
+
+    credentials = Credentials(SecretStr(jwt({"token_type": "refresh"})), exchange)
+    old = credentials.header()
+    new = {"Authorization": "Bearer access 2"}
+    assert [credentials.renewed(old), credentials.renewed(old), credentials.header()] == [new, new, new]
+    assert len(exchanged) == 2
 
 
 @pytest.mark.parametrize("token", ["a.b.c", "a.b", "0" * 40, "..", "x.W10.y"])

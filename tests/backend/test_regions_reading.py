@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from label_studio_sdk.converter import brush as sdk_brush
+from numpy.typing import NDArray
 
 from backend import brush_rle, regions
 from backend.errors import RegionError
 from backend.label_config import Kind, Target, parse
 
+sdk: Any = sdk_brush
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "label_studio"
 
 
@@ -41,23 +44,26 @@ def box(x: float, y: float, width: float, height: float, rotation: float = 0) ->
 
 def brush(alpha: list[list[int]], **more: Any) -> dict[str, Any]:
     """A brush region with any alpha, written by the SDK's encoder."""
-    from label_studio_sdk.converter.brush import encode_rle
-
     levels = np.array(alpha, dtype=np.uint8)
-    rle = encode_rle(np.repeat(levels.reshape(-1), 4))
+    rle = sdk.encode_rle(np.repeat(levels.reshape(-1), 4))
     return region("brush", {"format": "rle", "rle": rle}, levels.shape[1], levels.shape[0], **more)
+
+
+def read(result: list[dict[str, Any]], of: Target) -> NDArray[np.bool_]:
+    mask = regions.decode(result, of)
+    assert mask is not None
+    return mask
 
 
 def covered(result: list[dict[str, Any]], of: Target) -> tuple[int, int, int, int, int]:
     """First and last column, first and last row, and pixels in all."""
-    mask = regions.decode(result, of)
-    assert mask is not None
+    mask = read(result, of)
     rows, columns = np.nonzero(mask)
     return columns.min(), columns.max(), rows.min(), rows.max(), mask.sum()
 
 
 def test_a_turned_box_on_an_oblong_image_is_right_to_the_pixel() -> None:
-    """The box was wrong elsewhere wherever rotation was computed in percent: on 1000x500 that gives x 140 to 199."""
+    """The box was wrong elsewhere wherever rotation was computed in percent: that gives y 100 to 249."""
     result = [region("rectangle", box(20, 20, 30, 20, 90))]
     assert covered(result, target("rectangle")) == (100, 199, 100, 399, 100 * 300)
 
@@ -68,8 +74,7 @@ def test_a_turned_ellipse_on_an_oblong_image_is_right_to_the_pixel() -> None:
     result = [region("ellipse", turned)]
     assert covered(result, target("ellipse"))[:4] == (100, 199, 100, 399)
     assert np.array_equal(
-        regions.decode(result, target("ellipse")),
-        regions.decode([region("ellipse", upright)], target("ellipse")),
+        read(result, target("ellipse")), read([region("ellipse", upright)], target("ellipse"))
     )
 
 
@@ -100,8 +105,7 @@ def test_all_regions_of_a_target_are_united() -> None:
 
 
 def test_a_half_transparent_stroke_counts_above_one_threshold() -> None:
-    mask = regions.decode([brush([[255, 128, 127, 60, 1, 0]])], target("brush"))
-    assert mask is not None
+    mask = read([brush([[255, 128, 127, 60, 1, 0]])], target("brush"))
     assert mask.tolist() == [[True, True, False, False, False, False]]
     assert regions.ALPHA_THRESHOLD == 127
 
@@ -114,8 +118,7 @@ def test_a_recorded_drawing_is_read_for_each_of_its_labels() -> None:
     recorded = json.loads((FIXTURES / "60_browser_brush_annotation.json").read_text())
     result = recorded["annotation"]["result"]
     for label, pixels in (("cell", 729), ("debris", 675)):
-        mask = regions.decode(result, target("brush", label))
-        assert mask is not None
+        mask = read(result, target("brush", label))
         assert (mask.shape, mask.sum()) == ((240, 320), pixels)
     assert regions.original_size(result, target("brush")) == (240, 320)
     assert regions.approved_labels(result) == {"cell", "debris"}
@@ -125,8 +128,7 @@ def test_prompts_in_a_recorded_annotation_are_no_mask_of_a_brush_label() -> None
     recorded = json.loads((FIXTURES / "59_browser_keypoint_on_submitted.json").read_text())
     task = recorded["requests"][0]["body"]["tasks"][0]
     result = task["annotations"][0]["result"]
-    mask = regions.decode(result, target("brush"))
-    assert mask is not None
+    mask = read(result, target("brush"))
     assert mask.any()
     assert regions.decode([item for item in result if item["type"] != "brushlabels"], target("brush")) is None
 
@@ -214,9 +216,7 @@ def test_geometry_and_label_in_two_items_are_joined_by_their_id(kind: Kind) -> N
     geometry, named = result
     assert (geometry["id"], geometry["from_name"], geometry["type"]) == (named["id"], "b", kind)
     assert (named["from_name"], named["type"], named["value"]["labels"]) == ("l", "labels", ["cell"])
-    read = regions.decode(result, cell)
-    assert read is not None
-    assert np.array_equal(read, regions.decode(result[::-1], cell))
+    assert np.array_equal(read(result, cell), read(result[::-1], cell))
     assert regions.decode(result, debris) is None
     assert regions.decode([geometry], cell) is None
     assert regions.decode([named], cell) is None

@@ -161,11 +161,19 @@ def test_a_sieve_keeps_its_largest_holes_within_the_bound_of_points() -> None:
 def test_a_pixel_is_inside_a_polygon_where_its_centre_is(points: NDArray[np.float64]) -> None:
     x, y = centres(12, 11)
     winding = np.zeros(x.shape, dtype=int)
-    for (x0, y0), (x1, y1) in zip(points, np.roll(points, -1, axis=0), strict=True):
-        crossed = (y0 <= y) != (y1 <= y)
-        crossing = x0 + (y - y0) * (x1 - x0) / np.where(crossed, y1 - y0, 1)
-        winding += np.where(crossed & (crossing <= x), 1 if y1 > y0 else -1, 0)
+    for start, end in zip(points, np.roll(points, -1, axis=0), strict=True):
+        (x0, y0), (x1, y1) = sorted([start, end], key=lambda point: float(point[1]))
+        crossed = (y0 <= y) & (y1 > y)
+        crossing = x0 + (y - y0) * ((x1 - x0) / (y1 - y0 or 1))
+        winding += np.where(crossed & (crossing <= x), 1 if end[1] > start[1] else -1, 0)
     assert np.array_equal(painted((12, 11), points), winding != 0)
+
+
+def test_a_seam_there_and_back_leaves_no_trace() -> None:
+    """At 0.1, 0.7 and the like the two directions used to round differently where a seam meets a pixel's centre."""
+    for far in np.linspace(3.1, 9.7, 67):
+        there_and_back = np.array([[0.1, 0.1], [far, far], [far, far], [0.1, 0.1]])
+        assert not painted((12, 12), there_and_back).any()
 
 
 def test_a_simple_polygon_is_that_of_scikit_image() -> None:

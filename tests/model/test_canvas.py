@@ -194,3 +194,8 @@ def test_alike_pictures_are_described_alike() -> None:
 )
 def test_a_picture_without_content_has_a_description(picture: NDArray[Any]) -> None:
     assert np.linalg.norm(canvas.describe(picture)) == pytest.approx(1)
+
+
+def test_opacity_of_a_black_and_white_picture_is_taken_from_bools() -> None:
+    picture = np.array([[[False, True], [False, False]]])
+    assert canvas.to_rgb(picture)[0, :, 0].tolist() == [0, 255]

@@ -354,3 +354,16 @@ def test_the_identity_changes_with_any_number_and_with_nothing_else(
     with torch.no_grad():
         small_model.get_parameter("blocks.3.mlp.fc2.bias")[0] += 1e-4
     assert checkpoint.identity(small_model) != identity
+
+
+def test_a_config_that_cannot_be_read_is_told(small_model: SegGPT, tmp_path: Path) -> None:
+    checkpoint.save(small_model, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_bytes(b"\xff\xfe{}")
+    with pytest.raises(CheckpointError, match=r"config\.json: cannot be read"):
+        checkpoint.load(tmp_path)
+
+
+def test_a_missing_embedded_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "EMBEDDED", tmp_path / "embedded.safetensors")
+    with pytest.raises(CheckpointError, match=r"embedded\.safetensors: no such file"):
+        checkpoint.load("embedded")

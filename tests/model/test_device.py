@@ -78,3 +78,11 @@ def test_a_real_failed_allocation_is_known() -> None:
     with pytest.raises(RuntimeError) as failed:
         torch.empty(2**58)
     assert device.is_out_of_memory(failed.value)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_a_cuda_device_is_chosen_by_its_number() -> None:
+    assert device.choose("cuda:0") == torch.device("cuda:0")
+    assert device.choose_dtype(torch.device("cuda:0")) in (torch.float32, torch.bfloat16)
+    device.release(torch.device("cuda:0"))

@@ -264,9 +264,9 @@ def test_examples_are_resized_once_and_kept_within_bounds(
     for _ in range(3):
         segmenter.segment([Query(draw(9).image, context(draw(1), draw(2)))])
     assert len(resized) == 2
-    segmenter.segment([Query(draw(9).image, context(draw(3)))])
-    segmenter.segment([Query(draw(9).image, context(draw(1)))])
-    assert len(resized) == 4, "the third pushed the first out, and only two are kept"
+    for number, resizes in ((1, 2), (3, 3), (1, 3), (2, 4)):
+        segmenter.segment([Query(draw(9).image, context(draw(number)))])
+        assert len(resized) == resizes, "only two are kept: those used last"
 
 
 def test_threads_share_the_device_one_batch_at_a_time_and_in_turn(segmenter: Segmenter, draw: Draw) -> None:
@@ -296,6 +296,26 @@ def test_threads_share_the_device_one_batch_at_a_time_and_in_turn(segmenter: Seg
     assert wanted.shape == (40, 56)
     assert len(order) == 21
     assert came_at < 21, "a request does not wait for the whole of a long call"
+
+
+def test_whoever_waits_comes_before_whoever_asks_again() -> None:
+    """A plain lock goes to the thread that has just released it, and a long call would keep the device to itself."""
+    turns, came = segmenter_module._Turns(), []
+
+    def wait_for_turn() -> None:
+        with turns:
+            came.append("waiting")
+
+    for _ in range(10):
+        with turns:
+            thread = threading.Thread(target=wait_for_turn)
+            thread.start()
+            while not turns._door.locked():
+                assert thread.is_alive()
+        with turns:
+            came.append("again")
+        thread.join()
+    assert came == ["waiting", "again"] * 10
 
 
 def test_a_turn_excludes_predictions(segmenter: Segmenter, draw: Draw) -> None:

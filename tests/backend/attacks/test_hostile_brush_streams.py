@@ -3,10 +3,10 @@
 import json
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -144,9 +144,5 @@ def test_noise_behind_a_good_header_is_decoded_or_refused_and_never_crashes(
     noise: bytes, fields: tuple[int, ...]
 ) -> None:
     rle = stream("".join(f"{byte:08b}" for byte in noise), total=4 * 35, fields=fields)
-    try:
-        alpha = brush_rle.decode(rle, 5, 7)
-    except RegionError:
-        return
-    assert alpha.shape == (5, 7)
-    assert alpha.dtype == np.uint8
+    with suppress(RegionError):
+        assert brush_rle.decode(rle, 5, 7).shape == (5, 7)

@@ -252,11 +252,42 @@ class TestTrouble:
     def test_a_damaged_page_is_an_error_of_the_store(self, path: Path) -> None:
         with closing(SqliteStore(path)) as store:
             store.put_approval(AN_APPROVAL, [an_example("k1", size=50_000)])
-        damaged = bytearray(path.read_bytes())
-        damaged[4096:] = b"\xa5" * (len(damaged) - 4096)
-        path.write_bytes(damaged)
-        with pytest.raises(StoreError, match="damaged"), closing(SqliteStore(path)) as store:
-            store.pool(PROJECT)
+        with path.open("r+b") as file:
+            file.seek(-60_000, 2)  # the last pages hold the arrays and where each goes on
+            file.write(b"\xa5" * 60_000)
+        with closing(SqliteStore(path)) as store:
+            assert store.approvals(PROJECT) == [AN_APPROVAL]
+            with pytest.raises(StoreError, match="damaged"):
+                store.examples(["k1"])
+
+    def test_a_disk_that_fails_is_named_and_what_was_acknowledged_is_there(self, path: Path) -> None:
+        """The system refuses to let the file grow, in the middle of a write."""
+        command = [
+            "sh",
+            "-c",
+            'ulimit -f 2000 && exec "$@"',
+            "sh",
+            sys.executable,
+            str(WRITER),
+            str(path),
+            "1",
+            "0",
+        ]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own script
+        assert "StoreError: The disk failed" in ended.stderr
+        acknowledged = [int(line) for line in ended.stdout.split()]
+        with closing(SqliteStore(path)) as store:
+            assert annotations(store)[: len(acknowledged)] == acknowledged
+            assert acknowledged
+        assert is_sound(path)
+
+    def test_what_is_being_done_when_the_store_closes_is_finished(self, path: Path) -> None:
+        store = SqliteStore(path)
+        with store._database.writing() as connection:
+            connection.execute("INSERT INTO notes VALUES ('last', 'words')")
+            store.close()
+        with closing(SqliteStore(path)) as again:
+            assert again.note("last") == "words"
 
     def test_a_folder_that_cannot_be_made_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("in the way")

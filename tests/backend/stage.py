@@ -1,0 +1,275 @@
+"""A real backend beside the fake Label Studio: what people do there, and the worker played one job at a time.
+
+Settings, store, queue, app and network are the real ones; only the network's weights are random and small. Where a
+test needs masks that mean something, `by_colour` stands in for the network's forward pass.
+"""
+
+import base64
+import io
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from httpx import Response
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors.torch import save_file
+from starlette.testclient import TestClient
+
+from backend import brush_rle
+from backend.app import create_app
+from backend.jobs import Jobs
+from backend.settings import Settings
+from backend.wiring import Backend, build
+from model.seggpt import SegGPT, SegGPTConfig
+from model.segmenter import Query
+from tests.backend.fake_label_studio import FakeLabelStudio
+
+INVITE_TOKEN, STORAGE_PASSWORD = "invite-0a1b2c3d4e5f", "storage-password-77"
+LOOPBACK = ("127.0.0.1", 50_000)
+_FAR = timedelta(days=365)
+
+
+def write_random_checkpoint(path: Path) -> Path:
+    """A network that is small enough for tests; what it paints means nothing."""
+    torch.manual_seed(0)
+    config = SegGPTConfig(
+        image_size=64,
+        patch_size=8,
+        embed_dim=48,
+        depth=4,
+        num_heads=4,
+        decoder_embed_dim=8,
+        pretrain_image_size=64,
+        merge_index=0,
+        intermediate_indices=(1, 2, 3),
+    )
+    save_file(SegGPT(config).state_dict(), path, metadata={"config": json.dumps(asdict(config))})
+    return path
+
+
+# -- pictures and regions ------------------------------------------------------------------------------------------
+def blob(seed: int, height: int = 48, width: int = 64) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """A dark picture with one bright disc, and the disc."""
+    random = np.random.default_rng(seed)
+    image = random.integers(20, 60, (height, width, 3)).astype(np.uint8)
+    y, x = random.integers(14, height - 14), random.integers(14, width - 14)
+    rows, columns = np.mgrid[:height, :width]
+    mask = (rows - y) ** 2 + (columns - x) ** 2 < 100
+    image[mask] = [230, 200, 60]
+    return image, mask
+
+
+def png(image: NDArray[np.uint8]) -> bytes:
+    return encoded(Image.fromarray(image), "PNG")
+
+
+def encoded(picture: Image.Image, form: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def data_uri(content: bytes, kind: str = "image/png") -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def brush(
+    mask: NDArray[np.bool_], label: str = "cell", control: str = "tag", image: str = "image", **fields: Any
+) -> dict[str, Any]:
+    """A brush region as the editor submits it."""
+    height, width = mask.shape
+    value = {"format": "rle", "rle": brush_rle.encode(mask), "brushlabels": [label]}
+    return {
+        "id": f"{label}-{int(mask.sum())}", "from_name": control, "to_name": image, "type": "brushlabels",
+        "origin": "manual", "original_width": width, "original_height": height, "image_rotation": 0,
+        "value": value, **fields,
+    }  # fmt: skip
+
+
+def mask_of(region: dict[str, Any]) -> NDArray[np.bool_]:
+    """The pixels of a brush region of an answer."""
+    height, width = region["original_height"], region["original_width"]
+    return np.asarray(brush_rle.decode(region["value"]["rle"], height, width) > 127)
+
+
+def by_colour(queries: Sequence[Query]) -> list[NDArray[np.float32]]:
+    """In place of `Segmenter.segment`: what has the mean colour of the examples' masked pixels is the mask."""
+    found = []
+    for query in queries:
+        masked = np.concatenate([example.image[example.mask] for example in query.context.examples])
+        away = np.abs(query.image.astype(np.float32) - masked.mean(axis=0)).max(axis=-1)
+        found.append(np.where(away < 60, 0.9, 0.05).astype(np.float32))
+    return found
+
+
+# -- the stage -----------------------------------------------------------------------------------------------------
+class Stage:
+    """One project in the fake Label Studio, connected to one backend."""
+
+    def __init__(
+        self, label_studio: FakeLabelStudio, folder: Path, checkpoint: Path, connected: bool = True, **fields: Any
+    ) -> None:
+        self.label_studio = label_studio
+        self.project = max(label_studio.projects, default=0) or label_studio.add_project()
+        token = {
+            "label_studio_url": label_studio.url,
+            "label_studio_api_key": label_studio.legacy_token,
+        }
+        self.settings = Settings(
+            **{"data_dir": folder, "checkpoint": str(checkpoint), "device": "cpu", "min_area": 0.0}
+            | (token if connected else {})
+            | fields
+        )
+        self.backend: Backend = build(self.settings)
+        self.jobs = Jobs(self.settings, self.backend)
+        self.failed: list[BaseException] = []
+        self.jobs.events.signal("error")(self._note_failure)
+        self.client = TestClient(create_app(self.backend, self.jobs), client=LOOPBACK)
+
+    def _note_failure(self, _signal: str, _task: Any, error: BaseException) -> None:
+        self.failed.append(error)
+
+    def close(self) -> None:
+        self.client.close()
+        self.backend.close()
+
+    @property
+    def key(self) -> str:
+        created = datetime.fromisoformat(self.label_studio.projects[self.project]["created_at"])
+        return f"{self.project}.{int(created.timestamp())}"
+
+    @property
+    def target(self) -> str:
+        return "tag/image/cell"
+
+    @property
+    def pool(self) -> list[int]:
+        """Annotations that teach, oldest first."""
+        return [info.annotation for info in self.backend.store.pool(self.key)]
+
+    def segment_by_colour(self) -> None:
+        self.backend.segmenter.segment = by_colour  # type: ignore[method-assign]  # the one stand-in, see above
+
+    # -- what Label Studio sends ---------------------------------------------------------------------------------
+    def setup(self) -> str:
+        """What a look at the backend shows as its version."""
+        project = self.label_studio.projects[self.project]
+        body = {
+            "project": self.key, "schema": project["label_config"], "hostname": self.label_studio.url,
+            "access_token": self.label_studio.legacy_token, "extra_params": None,
+        }  # fmt: skip
+        response = self.client.post("/setup", json=body)
+        assert response.status_code == 200, response.text
+        return str(response.json()["model_version"])
+
+    def predict(self, *tasks: int, **fields: Any) -> list[Any]:
+        """The results for tasks."""
+        response = self.ask(*tasks, **fields)
+        assert response.status_code == 200, response.text
+        results = response.json()["results"]
+        assert len(results) == len(tasks)
+        return list(results)
+
+    def ask(self, *tasks: int, **fields: Any) -> Response:
+        body = {
+            "tasks": [{**self.label_studio.tasks[task], "annotations": [], "predictions": []} for task in tasks],
+            "project": self.key, "label_config": self.label_studio.projects[self.project]["label_config"],
+            "params": {"login": None, "password": None, "context": None}, **fields,
+        }  # fmt: skip
+        return self.client.post("/predict", json=body)
+
+    def event(self, action: str, **body: Any) -> Response:
+        secrets = {
+            "token": INVITE_TOKEN,
+            "task_data_login": "storage",
+            "task_data_password": STORAGE_PASSWORD,
+        }
+        project = {**self.label_studio.projects[self.project], **secrets}
+        response = self.client.post("/webhook", json={"action": action, "project": project, **body})
+        assert response.status_code == 201, response.text
+        return response
+
+    def annotated(self, action: str, annotation: int) -> Response:
+        row = self.label_studio.annotations[annotation]
+        return self.event(action, annotation=row, task=self.label_studio.tasks[row["task"]])
+
+    # -- what people do ------------------------------------------------------------------------------------------
+    def upload(self, image: NDArray[np.uint8], **data: Any) -> int:
+        return self.label_studio.add_task(self.project, png(image), **data)
+
+    def blobs(self, count: int, first: int = 0) -> list[int]:
+        """Tasks with one picture each."""
+        return [self.upload(blob(first + number)[0]) for number in range(count)]
+
+    def submit(self, task: int, *regions: dict[str, Any], tell: bool = True, **fields: Any) -> int:
+        """Submit an annotation; returns its id."""
+        fields = {"updated_at": now(), **fields}
+        annotation = self.label_studio.annotate(task, list(regions), **fields)
+        if tell:
+            self.annotated("ANNOTATION_CREATED", annotation)
+        return annotation
+
+    def approve(self, seed: int, **fields: Any) -> int:
+        """Upload `blob(seed)`, submit its disc, and let the worker learn it; returns the annotation's id."""
+        image, mask = blob(seed)
+        annotation = self.submit(self.upload(image), brush(mask), **fields)
+        self.work()
+        return annotation
+
+    def correct(self, annotation: int, *regions: dict[str, Any], tell: bool = True, **fields: Any) -> None:
+        self.label_studio.edit(annotation, result=list(regions), **fields)
+        self.label_studio.annotations[annotation]["updated_at"] = now()
+        if tell:
+            self.annotated("ANNOTATION_UPDATED", annotation)
+
+    def delete(self, annotation: int) -> None:
+        self.label_studio.withdraw(annotation)
+        self.event("ANNOTATIONS_DELETED", annotations=[{"id": annotation}])
+
+    # -- the worker ----------------------------------------------------------------------------------------------
+    def work(self, *, later: bool = False, most: int = 300) -> list[str]:
+        """Do what is queued, as the worker would, until nothing is; returns the jobs' names in their order.
+
+        Args:
+            later: also do, once, what is queued for later.
+            most: more jobs than this are a chain without an end.
+        """
+        lane = self.jobs.events
+        soon = [lane.read_schedule(datetime.now() + _FAR)] if later else []  # noqa: DTZ005 - as Huey has it
+        waiting = [task for tasks in soon for task in tasks]
+        done: list[str] = []
+        while task := waiting.pop(0) if waiting else lane.dequeue():
+            task.eta = None
+            lane.execute(task)
+            done.append(task.name)
+            assert len(done) <= most, f"no end of {done[-5:]}"
+        assert not self.failed, self.failed
+        return done
+
+
+@contextmanager
+def staged(
+    label_studio: FakeLabelStudio, folder: Path, checkpoint: Path, connected: bool = True, **fields: Any
+) -> Iterator[Stage]:
+    """A stage that is cleared away afterwards."""
+    stage = Stage(label_studio, folder, checkpoint, connected, **fields)
+    try:
+        yield stage
+    finally:
+        stage.close()
+
+
+_ticks = iter(range(10**9))
+
+
+def now() -> str:
+    """This moment as Label Studio writes it; a later call gives a later moment."""
+    moment = datetime.now(UTC) + timedelta(microseconds=next(_ticks))
+    return moment.isoformat().replace("+00:00", "Z")

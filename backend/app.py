@@ -22,7 +22,14 @@ from backend.label_config import parse
 from backend.learner.learner import key_of
 from backend.pre_annotation import PREDICTING
 from backend.predictor import Predictions
-from backend.protocol import PredictRequest, PredictResponse, SetupRequest, SetupResponse, kept_of_event
+from backend.protocol import (
+    PredictRequest,
+    PredictResponse,
+    SetupRequest,
+    SetupResponse,
+    is_project_key,
+    kept_of_event,
+)
 from backend.revision import Snapshot
 from backend.wiring import Backend
 
@@ -77,7 +84,8 @@ def create_app(
     @app.post("/predict", dependencies=guarded)
     async def predict(request: PredictRequest) -> PredictResponse:
         """Predictions for all tasks of the request, as far as the deadline allows."""
-        return await run_sync(partial(service.predict, request), limiter=limiter)
+        arrived = time.monotonic()  # whoever waits for a turn has waited for the answer
+        return await run_sync(partial(service.predict, request, arrived), limiter=limiter)
 
     @app.post("/webhook", status_code=201, dependencies=guarded)
     def webhook(payload: Annotated[Any, Body()] = None) -> dict[str, str]:
@@ -122,8 +130,8 @@ class _Service:
             self._see(key, request.label_config)
             return SetupResponse(model_version=self._snapshot(key).revision)
 
-    def predict(self, request: PredictRequest) -> PredictResponse:
-        deadline = time.monotonic() + self._backend.settings.predict_deadline
+    def predict(self, request: PredictRequest, arrived: float) -> PredictResponse:
+        deadline = arrived + self._backend.settings.predict_deadline
         with self._timed("predict"), self._predicting():
             key = self._project(request.project)
             self._see(key, request.label_config or "")
@@ -139,7 +147,7 @@ class _Service:
             if not isinstance(payload, Mapping) or not isinstance(payload.get("action"), str):
                 return {"status": "ignored", "reason": "no action"}
             key = key_of(payload, self._backend.store)
-            if key is None or "." not in key:
+            if key is None or not is_project_key(key):
                 return {"status": "ignored", "reason": "no project that is known"}
             action = str(payload["action"])
             self._backend.metrics.events.labels(action if action in KNOWN_ACTIONS else "other").inc()
@@ -176,10 +184,9 @@ class _Service:
     # -- inside --------------------------------------------------------------------------------------------------
     def _project(self, named: str | None) -> str:
         """The project's key; "" where the request names none that can be told."""
-        if not named or "." in named:
+        if named is None or is_project_key(named):
             return named or ""
-        number = int(named) if named.isdecimal() else 0
-        same = [record.key for record in self._backend.store.projects() if record.id == number]
+        same = [record.key for record in self._backend.store.projects() if str(record.id) == named]
         return same[-1] if same else ""
 
     def _see(self, key: str, label_config: str) -> None:
@@ -191,11 +198,8 @@ class _Service:
             return
         config = parse(label_config)
         moved = self._backend.store.put_label_config(key, label_config, config.fingerprint)
-        if self._backend.label_studio.configured:
-            if known is None:
-                self._jobs.reconcile(key)
-            elif moved:
-                self._jobs.pre_annotate(key)
+        if self._backend.label_studio.configured and (known is None or moved):
+            self._jobs.reconcile(key)  # what was approved may teach something else now
 
     def _snapshot(self, key: str) -> Snapshot:
         return revision.take(self._backend.store, key, self._backend.checkpoint)

@@ -27,6 +27,7 @@ _SMALLEST_PACKET_BITS = 3 + 1 + _WORD
 _CHUNK_BITS = 1 << 21
 _WINDOW = 8
 _PADDING = 8
+_LONG_RUNS = 256
 
 
 def encode(mask: NDArray[Any]) -> list[int]:
@@ -152,7 +153,7 @@ def _header(data: bytes, expected: int) -> list[int]:
 
 
 def _unpack(data: bytes, fields: list[int], pixels: int) -> NDArray[np.uint8]:
-    alpha = np.empty(pixels, dtype=np.uint8)
+    alpha = np.zeros(pixels, dtype=np.uint8)
     padded = np.frombuffer(data + bytes(_PADDING), dtype=np.uint8)
     strides = _strides(fields)
     end, total, done, start = 8 * len(data), pixels * CHANNELS, 0, _HEADER_BITS
@@ -240,9 +241,16 @@ def _expand(data: NDArray[np.uint8], packets: Ints, fields: list[int]) -> tuple[
 
 def _paint(alpha: NDArray[np.uint8], done: int, reached: Ints, words: Ints) -> None:
     """Write the runs' alpha bytes: of the words in [start, end), end // 4 - start // 4 are the last of a pixel."""
-    pixels = reached // CHANNELS
-    counts = np.diff(pixels, prepend=done // CHANNELS)
-    alpha[done // CHANNELS : int(pixels[-1])] = np.repeat(words.astype(np.uint8), counts)
+    ends = reached // CHANNELS
+    starts = np.concatenate(([done // CHANNELS], ends[:-1]))
+    first, last = int(starts[0]), int(ends[-1])
+    if last - first < _LONG_RUNS * len(words):
+        alpha[first:last] = np.repeat(words.astype(np.uint8), ends - starts)
+        return
+    # Few and long runs: `alpha` is 0 already, and memory that is never touched costs nothing.
+    marked = np.flatnonzero(words)
+    for start, end, word in np.stack([starts, ends, words])[:, marked].T.tolist():
+        alpha[start:end] = word
 
 
 def _read(data: NDArray[np.uint8], places: Ints, bits: int) -> Ints:

@@ -18,7 +18,7 @@ from huey.consumer import Consumer
 from huey.registry import Message
 from huey.serializer import Serializer
 
-from backend.errors import BackendError, LabelStudioError, NotFound, StoreError
+from backend.errors import LabelStudioError, NotFound, StoreError
 from backend.learner import Learnt
 from backend.pre_annotation import Step
 from backend.settings import Settings
@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 _ATTEMPTS = 8
 _LEASE = 120.0
+_LEARN_LEASE = 30.0  # renewed with every event; what a worker that died held is free after so long
+_GIVE_WAY = 0.5
 _TROUBLE_PAUSE = 15.0
 _TROUBLES = 40
 _PASS_EVERY = 600.0  # a pass now and then finds what failed or was not announced
@@ -164,11 +166,12 @@ def learn(backend: Backend, jobs: Jobs, project: str) -> None:
     owner = uuid.uuid4().hex
     tried: set[int] = set()
     while fresh := [event for event in _pending(backend, project) if event.id not in tried]:
-        if not backend.store.acquire(f"learn:{project}", owner, _LEASE):
+        if not backend.store.acquire(f"learn:{project}", owner, _LEARN_LEASE):
+            jobs.learn(project, delay=_LEARN_LEASE)  # unless the holder has died
             return
         try:
             for event in fresh:
-                backend.store.acquire(f"learn:{project}", owner, _LEASE)
+                backend.store.acquire(f"learn:{project}", owner, _LEARN_LEASE)
                 tried.add(event.id)
                 _apply(backend, jobs, event)
         finally:
@@ -184,9 +187,9 @@ def _apply(backend: Backend, jobs: Jobs, event: Event) -> None:
     try:
         learnt = backend.learner.apply(event)
         trouble = learnt.unread[0][1] if learnt.unread else ""
-    except (BackendError, LookupError, TypeError, ValueError) as error:
+    except Exception as error:  # whatever one event does, those after it are applied
         log.exception("project %s: event %d (%s) cannot be applied", event.project, event.id, event.action)
-        learnt, trouble = Learnt(), str(error)
+        learnt, trouble = Learnt(), str(error) or type(error).__name__
     if trouble and (attempts := backend.store.retry_event(event.id, trouble)) < _ATTEMPTS:
         jobs.learn(event.project, delay=min(60.0, 2.0**attempts))
     else:
@@ -218,11 +221,19 @@ def left_overs(backend: Backend, jobs: Jobs, project: str, tasks: list[int], tro
 
     Where Label Studio lets nothing be pushed for long, the next pass ahead takes over.
     """
-    step = _step(backend, project, lambda: backend.pre_annotation.left_overs(project, tasks))
+    owner = uuid.uuid4().hex
+    lease = f"pre-annotate:{project}"  # what a pass ahead pushes at this moment must not be pushed twice
+    if not backend.store.acquire(lease, owner, _LEASE):
+        jobs.left_overs(project, tasks, troubles, delay=1.0)
+        return
+    try:
+        step = _step(backend, project, lambda: backend.pre_annotation.left_overs(project, tasks))
+    finally:
+        backend.store.release(lease, owner)
     if step is None and troubles < _TROUBLES:
         jobs.left_overs(project, tasks, troubles + 1, delay=_TROUBLE_PAUSE)
     elif step is not None and step.more:
-        jobs.left_overs(project, tasks, delay=_pause(step))
+        jobs.left_overs(project, step.left, delay=0.0 if len(step.left) < len(tasks) else _GIVE_WAY)
 
 
 def pre_annotate(backend: Backend, jobs: Jobs, project: str, after: int = 0, seen: int = 0) -> None:
@@ -274,7 +285,11 @@ def look(backend: Backend, jobs: Jobs) -> None:
 def _follow_up(backend: Backend, jobs: Jobs, project: str, learnt: Learnt) -> None:
     if learnt.approved or learnt.withdrawn:
         log.info("project %s: %d approved, %d withdrawn", project, learnt.approved, learnt.withdrawn)
-    if (learnt.moved or learnt.new_tasks) and backend.label_studio.configured:
+    if not backend.label_studio.configured:
+        return
+    if learnt.read_again:
+        jobs.reconcile(project)
+    elif learnt.moved or learnt.new_tasks:
         jobs.pre_annotate(project)
 
 
@@ -292,9 +307,9 @@ def _step(backend: Backend, project: str, work: Callable[[], Step]) -> Step | No
     return step
 
 
-def _pause(step: Step, after: int = 0) -> float:
+def _pause(step: Step, after: int) -> float:
     """A step that did nothing gave way to a request: come back a little later."""
-    return 0.0 if step.pushed or step.removed or step.after > after else 0.5
+    return 0.0 if step.pushed or step.removed or step.after > after else _GIVE_WAY
 
 
 def _say_once(backend: Backend, name: str, message: str) -> None:

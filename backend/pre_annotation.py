@@ -26,6 +26,7 @@ STEP_TASKS = 8
 PREDICTING = "predict:"
 """Prefix of the leases that are held while a request is answered."""
 
+_STEP_SECONDS = 5.0  # after which a step takes up no further task
 _PAGE = 100  # tasks asked for at once
 _FAILED_AGAIN = 600.0  # seconds until a task that could not be predicted is tried again
 
@@ -43,6 +44,7 @@ class Step:
         more: whether there may be work for another step.
         after: id of the last task that the pass has looked at.
         seen: how many tasks the pass has looked at.
+        left: of the tasks that a step was given, those that it did not get to.
     """
 
     pushed: int = 0
@@ -50,6 +52,7 @@ class Step:
     more: bool = False
     after: int = 0
     seen: int = 0
+    left: tuple[int, ...] = ()
 
 
 class PreAnnotation:
@@ -94,24 +97,28 @@ class PreAnnotation:
         waiting = [task for task in page if task["id"] not in settled]
         now = waiting[:STEP_TASKS]
         done = self._push(snapshot, now)
-        if len(waiting) > len(now):
+        if done.left:
+            page = page[: [task["id"] for task in page].index(done.left[0])]
+        elif len(waiting) > len(now):
             page = page[: page.index(now[-1]) + 1]
         elif len(page) < size:
             return done
-        return replace(done, more=True, after=int(page[-1]["id"]), seen=seen + len(page))
+        last = int(page[-1]["id"]) if page else after
+        return replace(done, more=True, after=last, seen=seen + len(page), left=())
 
     def left_overs(self, project: str, tasks: Sequence[int]) -> Step:
-        """Predict and push the tasks that a request did not reach; those already there are skipped."""
+        """Predict and push the first of the tasks that a request did not reach; `left` says which are still to do."""
         if self._store.held(PREDICTING):
-            return Step(more=True)
+            return Step(more=True, left=tuple(tasks))
         snapshot = revision.take(self._store, project, self._checkpoint)
         settled = self._settled(project, snapshot.revision)
         waiting = [task for task in tasks if task not in settled]
         now = waiting[:STEP_TASKS]
-        found = self._label_studio.tasks(_number(project), now)
-        self._store.forget_tasks(project, set(now) - {task["id"] for task in found})
-        done = self._push(snapshot, found)
-        return replace(done, more=len(waiting) > STEP_TASKS)
+        found = {task["id"]: task for task in self._label_studio.tasks(_number(project), now)}
+        self._store.forget_tasks(project, set(now) - found.keys())
+        done = self._push(snapshot, [found[task] for task in now if task in found])
+        left = (*done.left, *waiting[STEP_TASKS:])
+        return replace(done, more=bool(left), left=left)
 
     def queue(self, snapshot: Snapshot, tasks: Iterable[int], reason: str) -> None:
         """Note that tasks wait for a background prediction, and why."""
@@ -154,37 +161,44 @@ class PreAnnotation:
         self._note(snapshot, there, "done", _PUSHED)
         wanted = [task for task in tasks if task["id"] not in there]
         self._note(snapshot, [task["id"] for task in wanted], "running", "")
-        predictions = self._predictor.predict(snapshot, wanted)
+        predictions = self._predictor.predict(snapshot, wanted, time.monotonic() + _STEP_SECONDS)
         self.failed(snapshot, predictions.failed)
-        self._note(snapshot, predictions.unready, "queued", "nothing approved yet")
-        pushed = [
-            task for task, prediction in predictions.done.items() if self._push_one(snapshot, prediction)
-        ]
-        self._note(snapshot, pushed, "done", _PUSHED)
+        self.queue(snapshot, predictions.unready, "nothing approved yet")
+        self.queue(snapshot, predictions.unreached, "comes with the next step")
+        pushed = self._push_all(snapshot, predictions.done)
         # Deleting a prediction blanks the `parent_prediction` of annotations made from it: leave labeled tasks alone.
         unlabeled = {task["id"] for task in tasks if not task.get("total_annotations")}
         removed = self._remove_superseded(snapshot, held, unlabeled & {*there, *pushed})
-        return Step(len(pushed), removed)
+        return Step(len(pushed), removed, left=predictions.unreached)
 
     def _ours(self, task: int) -> dict[int, str]:
         """Version by id of the predictions of ours that Label Studio holds for a task."""
         held = self._label_studio.predictions(task)
         return {row["id"]: row["model_version"] for row in held if revision.is_ours(row.get("model_version"))}
 
-    def _push_one(self, snapshot: Snapshot, prediction: TaskPrediction) -> bool:
-        try:
-            number = self._label_studio.create_prediction(
-                prediction.task, prediction.result, prediction.score, prediction.revision
-            )
-        except LabelStudioError as error:
-            if error.status not in (400, 404):
-                raise
-            self._store.forget_tasks(snapshot.project, [prediction.task])  # the task is gone
-            return False
-        for record in self._store.predictions(snapshot.project, prediction.task):
-            if record.revision == prediction.revision:
-                self._store.put_prediction(record.with_pushed(number))
-        return True
+    def _push_all(self, snapshot: Snapshot, predictions: Mapping[int, TaskPrediction]) -> list[int]:
+        """Push in the order of the tasks; which of them Label Studio now holds."""
+        pushed: list[int] = []
+        for task, prediction in predictions.items():
+            try:
+                number = self._label_studio.create_prediction(
+                    task, prediction.result, prediction.score, prediction.revision
+                )
+            except LabelStudioError as error:
+                if error.status not in (400, 404):
+                    self.queue(snapshot, [other for other in predictions if other not in pushed], str(error))
+                    raise
+                if self._label_studio.tasks(_number(snapshot.project), [task]):
+                    self.failed(snapshot, {task: str(error)})
+                else:
+                    self._store.forget_tasks(snapshot.project, [task])
+                continue
+            pushed.append(task)
+            self._note(snapshot, [task], "done", _PUSHED)
+            for record in self._store.predictions(snapshot.project, task):
+                if record.revision == prediction.revision:
+                    self._store.put_prediction(record.with_pushed(number))
+        return pushed
 
     def _remove_superseded(
         self, snapshot: Snapshot, held: Mapping[int, Mapping[int, str]], settled: Collection[int]

@@ -25,14 +25,17 @@ from backend.settings import Settings
 
 PROJECT = "SegGPT demo"
 BACKEND_SECONDS = 120.0
+EVERY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
 WATCH_SECONDS = 0.5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo until Ctrl-C; returns the exit code."""
     console = Console(highlight=False, soft_wrap=True)
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGHUP, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)  # SIGINT too: in a script's background job it comes ignored
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # `nohup` stays in force
+        signal.signal(signal.SIGHUP, _interrupt)
     try:
         settings = Settings()
         options = _options(arguments, settings)
@@ -66,11 +69,9 @@ def _options(arguments: Sequence[str] | None, settings: Settings) -> argparse.Na
     return parser.parse_args(arguments)
 
 
-def _backend(port: int, folder: Path | None, variables: dict[str, str], log: Path) -> ManagedProcess:
-    """The backend's own command as a process; `folder` None leaves its data where the settings say."""
-    command = [sys.executable, "-m", "backend", "serve", "--host", LOOPBACK, "--port", str(port)]
-    if folder is not None:
-        command += ["--data-dir", str(folder)]
+def _backend(arguments: Sequence[str], variables: Mapping[str, str], log: Path) -> ManagedProcess:
+    """The backend's own command as a process."""
+    command = [sys.executable, "-m", "backend", "serve", *arguments]
     return ManagedProcess(command, env={**os.environ, **variables}, cwd=REPOSITORY, log=log)
 
 
@@ -82,16 +83,19 @@ def _serve_existing(options: argparse.Namespace, settings: Settings, console: Co
         )
     require_free_port(options.port, "the backend", "--port (or PORT)")
     log = options.dir.resolve() / "backend.log"
-    backend = _backend(options.port, None, {}, log)
+    backend = _backend(["--port", str(options.port)], {}, log)
+    url = f"http://{LOOPBACK if settings.host in EVERY_ADDRESS else settings.host}:{options.port}"
     with ExitStack() as running:
         running.callback(backend.stop)
         running.callback(_ignore_signals)
         backend.start()
-        backend.wait_until_healthy(f"http://{LOOPBACK}:{options.port}/health", "The backend", BACKEND_SECONDS)
+        backend.wait_until_healthy(f"{url}/health", "The backend", BACKEND_SECONDS)
         console.print(f"The backend serves {settings.label_studio_url}; its log is {log}.")
-        console.print("In your project: Settings > Model > Connect Model, and there")
+        console.print("In your project, Settings > Model > Connect Model, enter")
         console.print("  Name         SegGPT")
-        console.print(f"  Backend URL  http://{LOOPBACK}:{options.port}")
+        console.print(f"  Backend URL  {url}   (or however your Label Studio reaches this machine)")
+        console.print("A private address is refused unless Label Studio runs with")
+        console.print("  ML_BLOCK_LOCAL_IP=false SSRF_PROTECTION_ENABLED=false")
         console.print("`python -m backend doctor` checks the connection. Ctrl-C stops the backend.")
         if options.once:
             return 0
@@ -119,7 +123,8 @@ def _demo(options: argparse.Namespace, console: Console) -> int:
         running.callback(session.close)
         token = _personal_token(session, folder / "personal-token")
         variables = {"LABEL_STUDIO_URL": server.url, "LABEL_STUDIO_API_KEY": token}
-        backend = _backend(options.port, folder / "backend", variables, folder / "backend.log")
+        arguments = ["--host", LOOPBACK, "--port", str(options.port), "--data-dir", str(folder / "backend")]
+        backend = _backend(arguments, variables, folder / "backend.log")
         running.callback(backend.stop)
         running.callback(_ignore_signals)  # first of all, so that a second Ctrl-C leaves nothing running
         console.print("Starting the backend.")

@@ -13,12 +13,10 @@ import base64
 import binascii
 import hashlib
 import re
-import ssl
 from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import parse_qs, unquote_to_bytes
 
-import httpx
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -45,7 +43,6 @@ class ImageLoader:
         max_pixels: largest width x height.
         timeout: seconds for fetching one image.
         cache_bytes: of decoded images kept.
-        verify: how certificates are checked.
     """
 
     def __init__(
@@ -58,15 +55,17 @@ class ImageLoader:
         max_pixels: int = 100_000_000,
         timeout: float = 20.0,
         cache_bytes: int = 256 * 2**20,
-        verify: ssl.SSLContext | bool = True,
     ) -> None:
         self._label_studio = label_studio
         self._root = local_files_root.resolve() if local_files_root else None
         self._max_bytes, self._max_pixels = max_bytes, max_pixels
         self._cache = ImageCache(cache_bytes)
-        context = httpx.create_ssl_context(verify)
         self._downloader = Downloader(
-            label_studio, allowed_hosts, max_bytes=max_bytes, timeout=timeout, verify=context
+            label_studio,
+            allowed_hosts,
+            max_bytes=max_bytes,
+            timeout=timeout,
+            verify=label_studio.certificates,
         )
         # Pillow's own limit is its module's; ours is checked before decoding, and must not be cut short by it.
         Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, max_pixels)

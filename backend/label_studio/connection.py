@@ -50,6 +50,9 @@ class Connection:
         verify: how certificates are checked.
         clock: monotonic seconds, for the life of access tokens.
         sleep: waits before a repeated request.
+
+    Attributes:
+        certificates: how certificates are checked, for whoever fetches with this token.
     """
 
     def __init__(
@@ -64,8 +67,9 @@ class Connection:
     ) -> None:
         self._key = api_key if isinstance(api_key, SecretStr) else SecretStr(api_key or "")
         self._clock, self._sleep, self._timeout = clock, sleep, timeout
+        self.certificates = httpx.create_ssl_context(verify)
         self._client = httpx.Client(
-            timeout=timeout, verify=httpx.create_ssl_context(verify), trust_env=False, follow_redirects=False
+            timeout=timeout, verify=self.certificates, trust_env=False, follow_redirects=False
         )
         self._close = weakref.finalize(self, self._client.close)
         self._lock = threading.Lock()

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from backend import regions
 from backend.label_config import LabelConfig, Target
+from backend.protocol import is_id
 from backend.store import Approval
 from backend.store.records import ApprovalKind
 
@@ -21,7 +22,7 @@ def counts(
     annotation: Mapping[str, Any], approved_when: Literal["submitted", "ground_truth"], learn_from_bulk: bool
 ) -> bool:
     """Whether an annotation is an approval: submitted, not skipped, and looked at by a person."""
-    if not isinstance(annotation.get("id"), int) or annotation.get("was_cancelled"):
+    if not is_id(annotation.get("id")) or annotation.get("was_cancelled"):
         return False
     if approved_when == "ground_truth" and not annotation.get("ground_truth"):
         return False

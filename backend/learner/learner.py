@@ -4,7 +4,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from backend.images import ImageLoader
 from backend.label_config import LabelConfig, Target, image_url, parse
 from backend.label_studio import LabelStudio
 from backend.learner import annotations, kept, pool
-from backend.protocol import as_list, ids_of, project_key
+from backend.protocol import as_list, ids_of, is_id, parse_time, project_key
 from backend.revision import pays_between
 from backend.settings import Settings
 from backend.store import Approval, Change, Event, ExampleInfo, Store, StoredExample
@@ -38,6 +38,7 @@ class Learnt:
         withdrawn: approvals that are gone.
         unread: task id and reason for approvals whose image or regions could not be read; they are tried again.
         new_tasks: whether there may be tasks to predict ahead.
+        read_again: whether the label config changed, so that every approval may teach something else.
     """
 
     moved: bool = False
@@ -45,6 +46,7 @@ class Learnt:
     withdrawn: int = 0
     unread: tuple[tuple[int, str], ...] = ()
     new_tasks: bool = False
+    read_again: bool = False
 
 
 class _Tally:
@@ -93,9 +95,7 @@ class Learner:
                 self._forget_tasks(event.project, ids_of(body.get("tasks")) + ids_of(body.get("task")), tally)
         learnt = self._conclude(event.project, before, tally, moved)
         created = event.action == "TASKS_CREATED"
-        return Learnt(
-            learnt.moved, learnt.approved, learnt.withdrawn, learnt.unread, new_tasks=created or learnt.moved
-        )
+        return replace(learnt, new_tasks=created or learnt.moved, read_again=moved)
 
     def reconcile(self, project: str, tasks: Collection[int] | None = None) -> Learnt:
         """Make the project's approvals equal to Label Studio's: all of them, or those of some tasks.
@@ -115,20 +115,23 @@ class Learner:
         signs = self._label_studio.signs(info)
         tally = _Tally()
         wanted = None if tasks is None else set(tasks)
-        exported = self._label_studio.export(number, wanted)
+        # Events are applied meanwhile, and know better than an export that was begun before them.
+        known = self._approved(project, wanted)
         truth: set[int] = set()
-        for task in _newest_first(exported):
+        for task in _newest_first(self._label_studio.export(number, wanted)):
             for annotation in as_list(task.get("annotations")):
                 if self._counts(annotation):
-                    truth.add(int(annotation["id"]))
-                    self._teach(project, task, annotation, tally)
-        known = self._store.approvals(project, tasks=wanted)
-        self._withdraw(project, [a.annotation for a in known if a.annotation not in truth], tally)
+                    truth.add(annotation["id"])
+                    if annotation["id"] not in known - self._approved(project, [task["id"]]):
+                        self._teach(project, task, annotation, tally)
+        self._withdraw(project, sorted(known - truth), tally)
+        if wanted is None:
+            self._drop_retries(project, lambda annotation: annotation.get("id") not in truth)
         if wanted is None and not tally.unread:
             self._store.mark_reconciled(project, started, signs)
             self._store.set_note(f"reconcile-seconds:{project}", str(time.time() - started))
         learnt = self._conclude(project, before, tally, moved)
-        return Learnt(learnt.moved, learnt.approved, learnt.withdrawn, learnt.unread, new_tasks=True)
+        return replace(learnt, new_tasks=True)
 
     def is_due(self, project: str) -> bool:
         """Whether a full reconcile pays: never done, long ago, or Label Studio's cheap figures differ.
@@ -169,20 +172,27 @@ class Learner:
         record = self._store.project(project)
         return record.approvals if record else 0
 
+    def _approved(self, project: str, tasks: Collection[int] | None) -> set[int]:
+        return {approval.annotation for approval in self._store.approvals(project, tasks=tasks)}
+
     def _counts(self, annotation: Mapping[str, Any]) -> bool:
         return annotations.counts(annotation, self._settings.approved_when, self._settings.learn_from_bulk)
 
     def _apply_annotations(self, event: Event, tally: _Tally) -> None:
-        tasks = {
-            task["id"]: task for task in as_list(event.body.get("task")) if isinstance(task.get("id"), int)
-        }
+        tasks = {task["id"]: task for task in as_list(event.body.get("task")) if is_id(task.get("id"))}
         single = event.action != "ANNOTATIONS_CREATED"
         for annotation in as_list(event.body.get("annotation")):
             task = tasks.get(annotation.get("task"), next(iter(tasks.values()), None) if single else None)
             if self._counts(annotation) and task is not None:
                 self._teach(event.project, task, annotation, tally)
-            elif isinstance(annotation.get("id"), int):
+            elif is_id(annotation.get("id")) and not self._is_stale(event.project, annotation):
                 self._withdraw(event.project, [annotation["id"]], tally)
+
+    def _is_stale(self, project: str, annotation: Mapping[str, Any]) -> bool:
+        """Whether the annotation has been approved at a later time than this one was changed."""
+        changed = parse_time(annotation.get("updated_at"))
+        approved = [a.at for a in self._store.approvals(project) if a.annotation == annotation["id"]]
+        return changed is not None and any((parse_time(at) or 0.0) > changed for at in approved)
 
     def _teach(
         self, project: str, task: Mapping[str, Any], annotation: Mapping[str, Any], tally: _Tally
@@ -276,6 +286,7 @@ class Learner:
     def _withdraw(self, project: str, gone: Sequence[int], tally: _Tally) -> None:
         if not gone:
             return
+        self._drop_retries(project, lambda annotation: annotation.get("id") in gone)
         taught = {info.annotation for info in self._store.pool(project)}
         withdrawn = self._store.withdraw(project, gone)
         tally.withdrawn += len(withdrawn)
@@ -283,10 +294,18 @@ class Learner:
 
     def _forget_tasks(self, project: str, tasks: Sequence[int], tally: _Tally) -> None:
         if tasks:
+            self._drop_retries(project, lambda annotation: annotation.get("task") in tasks)
             self._withdraw(
                 project, [a.annotation for a in self._store.approvals(project, tasks=tasks)], tally
             )
             self._store.forget_tasks(project, tasks)
+
+    def _drop_retries(self, project: str, gone: Callable[[Mapping[str, Any]], bool]) -> None:
+        """Give up events that wait to be tried again: they are older, and must not bring back what is gone."""
+        for event in self._store.pending_events(1000):
+            submitted = as_list(event.body.get("annotation"))
+            if event.project == project and event.attempts and submitted and all(map(gone, submitted)):
+                self._store.finish_event(event.id)
 
     def _conclude(self, project: str, before: int, tally: _Tally, moved: bool) -> Learnt:
         """Move the revision once for all that changed, if it pays."""

@@ -10,7 +10,7 @@ from backend.label_config import Target
 from backend.regions.components import components, runs_of, without_specks
 from backend.regions.kinds import KINDS
 
-MIN_AREA = 1e-4
+MIN_AREA = 2e-4
 MAX_REGIONS = 200
 
 

@@ -47,7 +47,7 @@ def draw(
     prompts: int,
     size: int,
     rng: np.random.Generator,
-    colours: bool = False,
+    paper: bool = False,
     gentle: bool = False,
 ) -> Batch:
     """Draw groups, choose prompts and query from each, and vary place, light and colour.
@@ -58,7 +58,8 @@ def draw(
         prompts: examples a query, at most the members of a group less one.
         size: side in pixels.
         rng: source of chance.
-        colours: paint with random colours instead of black and white (the paper's way).
+        paper: paint with random colours instead of black and white, and mix contexts: some images are two members
+            of the group stitched together, then cropped.
         gentle: no variation at all, for validation.
     """
     sizes = np.array([len(shard.tasks) for shard in shards])
@@ -72,13 +73,15 @@ def draw(
     pixels = torch.from_numpy(np.stack(images)).permute(0, 1, 4, 2, 3).float() / 255
     drawn = torch.from_numpy(np.stack(masks))[:, :, None].float() / 255
     stack = torch.cat([pixels, drawn], dim=2)
+    if paper:
+        stack = _mixed(stack, rng)
     moved = _resized(stack, size) if gentle else _moved(stack, size, rng)
     pixels, drawn = moved[:, :, :3].clamp(0, 1), moved[:, :, 3:].clamp(0, 1)
     if not gentle:
         pixels = _recoloured(pixels, rng)
         inverted = torch.from_numpy(rng.random(batch) < 1 / 7)[:, None, None, None, None]
         drawn = torch.where(inverted, 1 - drawn, drawn)
-    painted = normalised(_painted(drawn, rng) if colours else drawn.expand(-1, -1, 3, -1, -1))
+    painted = normalised(_painted(drawn, rng) if paper else drawn.expand(-1, -1, 3, -1, -1))
     shown = normalised(pixels)
     return Batch(shown[:, 1:], painted[:, 1:], shown[:, 0], drawn[:, 0, 0], painted[:, 0])
 
@@ -87,7 +90,20 @@ def _resized(stack: Tensor, size: int) -> Tensor:
     flat = F.interpolate(
         stack.flatten(0, 1), size=(size, size), mode="bilinear", antialias=True, align_corners=False
     )
-    return flat.unflatten(0, stack.shape[:2])
+    return flat.reshape(*stack.shape[:3], size, size)
+
+
+def _mixed(stack: Tensor, rng: np.random.Generator) -> Tensor:
+    """Stitch each image of some samples to another one of its sample, and crop a square from the pair."""
+    mixed = stack.clone()
+    B, P, _, side, _ = stack.shape
+    for sample in np.flatnonzero(rng.random(B) < 0.3):
+        for place in range(P):
+            other = int(rng.integers(P))
+            along = 1 + int(rng.integers(2))
+            pair = torch.cat([stack[sample, place], stack[sample, other]], dim=along)
+            mixed[sample, place] = pair.narrow(along, int(rng.integers(side // 4, 3 * side // 4)), side)
+    return mixed
 
 
 def _moved(stack: Tensor, size: int, rng: np.random.Generator) -> Tensor:
@@ -111,7 +127,7 @@ def _moved(stack: Tensor, size: int, rng: np.random.Generator) -> Tensor:
     lost = (cover < 0.004) | (cover < 0.25 * before) | (cover > 0.95)
     if lost.any():
         warped[lost] = _warp(flat[lost], torch.from_numpy(still[lost.numpy()]).float(), size)
-    return warped.unflatten(0, stack.shape[:2])
+    return warped.reshape(*stack.shape[:3], size, size)
 
 
 def _warp(flat: Tensor, theta: Tensor, size: int) -> Tensor:

@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 from model.pretraining.drawing import (
     SIDE,
@@ -12,11 +11,15 @@ from model.pretraining.drawing import (
     affine,
     blend,
     colour,
+    empty,
     finish,
     free_shape,
     noise,
+    opacity,
     placed,
     radial_shape,
+    shown,
+    softened,
     tint,
 )
 from model.pretraining.pools import CUTOUT, PHOTO, SEGMENTS, TEXTURE, Pools
@@ -27,7 +30,8 @@ Group = tuple[list[Pixels], list[Mask]]
 
 def one_of(rng: Random, items: Pixels) -> Pixels:
     """A random row."""
-    return items[rng.integers(len(items))]
+    row: Pixels = items[rng.integers(len(items))]
+    return row
 
 
 def texture_field(pools: Pools, rng: Random, tile: Pixels | None = None) -> Field:
@@ -59,9 +63,9 @@ def backdrop(pools: Pools, rng: Random) -> Field:
 def _shaded(rng: Random, pixels: Field, strength: float) -> Field:
     """Change gain, contrast and colour balance of a thing a little."""
     gains = np.exp(rng.normal(0, strength, 3) * 0.5 + rng.normal(0, strength))
-    return np.clip(
-        (pixels - 128) * np.exp(rng.normal(0, strength)) * gains + 128 + rng.normal(0, 40 * strength), 0, 255
-    ).astype(np.float32)
+    return shown(
+        (pixels - 128) * np.exp(rng.normal(0, strength)) * gains + 128 + rng.normal(0, 40 * strength)
+    )
 
 
 def _lay(
@@ -75,7 +79,7 @@ def _lay(
     )
     turn = rng.normal(0, 0.3) if rng.random() < 0.75 else rng.uniform(0, 6.3)
     warped = placed(tile, affine(rng, CUTOUT, center, size, turn, rng.random() < 0.5))
-    alpha = warped[..., 3].astype(np.float32) / 255
+    alpha = opacity(warped[..., 3])
     canvas = blend(canvas, _shaded(rng, warped[..., :3].astype(np.float32), jitter), alpha)
     return canvas, np.maximum(mask, alpha) if is_target else mask * (1 - alpha)
 
@@ -109,7 +113,7 @@ def objects(pools: Pools, rng: Random, count: int) -> Group:
     images, masks = [], []
     for _ in range(count):
         canvas = same_place.copy() if same_place is not None else backdrop(pools, rng)
-        mask = np.zeros((SIDE, SIDE), np.float32)
+        mask = empty()
         amount = int(rng.integers(1, 6)) if several else 1
         near = scale * np.exp(rng.normal(0, 0.25)) / (1 + 0.3 * (amount - 1))
         plan = [True] * amount + [False] * int(rng.integers(0, 4))
@@ -132,7 +136,7 @@ def parts(pools: Pools, rng: Random, count: int) -> Group:
     tile = np.array(pools.cutouts[_thing(pools, rng)])
     inside = tile[..., 3] > 127
     if rng.random() < 0.6:
-        blurred = gaussian_filter(tile[..., :3].astype(np.float32), (2, 2, 0))
+        blurred = softened(tile[..., :3].astype(np.float32), 2)
         rows, columns = np.nonzero(inside)
         pick = rng.integers(len(rows))
         distance = np.abs(blurred - blurred[rows[pick], columns[pick]]).sum(2)
@@ -155,7 +159,7 @@ def parts(pools: Pools, rng: Random, count: int) -> Group:
         canvas = blend(
             canvas,
             _shaded(rng, warped[..., :3].astype(np.float32), jitter),
-            warped[..., 3].astype(np.float32) / 255,
+            opacity(warped[..., 3]),
         )
         images.append(finish(rng, canvas))
         masks.append(mask > 127)
@@ -171,7 +175,7 @@ def regions(pools: Pools, rng: Random, count: int) -> Group:
     fit = (sizes > 0.01 * labels.size) & (sizes < 0.7 * labels.size)
     if not fit.any():
         return textures(pools, rng, count)
-    whole = gaussian_filter((labels == rng.choice(values[fit])).astype(np.float32), 0.7)
+    whole = softened((labels == rng.choice(values[fit])).astype(np.float32), 0.7)
     target = (whole * 255).astype(np.uint8)
     rows, columns = np.nonzero(whole > 0.5)
     if len(rows) < 50:
@@ -244,7 +248,7 @@ def scenes(pools: Pools, rng: Random, count: int) -> Group:
                 canvas, alpha = _lay(
                     rng,
                     canvas,
-                    np.zeros((SIDE, SIDE), np.float32),
+                    empty(),
                     tile,
                     rng.uniform(0.12, 0.4) * SIDE,
                     0.15,
@@ -263,10 +267,11 @@ def _layer(rng: Random, role: int, index: int) -> Field:
         edge = (
             0.35 + 0.12 * index + 0.08 * rng.normal() + 0.2 * rng.normal() * (x - 0.5) + 0.02 * noise(rng, 4)
         )
-        return (y > edge).astype(np.float32)
+        below: Field = (y > edge).astype(np.float32)
+        return below
     if role == 3:
         return free_shape(rng, rng.uniform(0.05, 0.3))
-    shape = np.zeros((SIDE, SIDE), np.float32)
+    shape = empty()
     for _ in range(int(rng.integers(1, 5))):
         wide, high = (
             (rng.uniform(0.08, 0.35), rng.uniform(0.08, 0.4))

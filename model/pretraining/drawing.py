@@ -26,7 +26,8 @@ def noise(rng: Random, cells: int, octaves: int = 2, side: int = SIDE) -> Field:
         grid = rng.standard_normal((cells * 2**octave + 1,) * 2).astype(np.float32)
         layer = Image.fromarray(grid).resize((side, side), Image.Resampling.BICUBIC)
         total += np.asarray(layer) * 0.5**octave
-    return (total - total.mean()) / (total.std() + 1e-6)
+    standard: Field = (total - total.mean()) / (total.std() + 1e-6)
+    return standard
 
 
 def radial_shape(
@@ -43,7 +44,7 @@ def radial_shape(
     """
     count = 48
     angles = np.linspace(0, 2 * np.pi, count, endpoint=False)
-    radii = np.ones(count)
+    radii: NDArray[np.float64] = np.ones(count)
     for order in range(1, 6):
         radii += rough * rng.normal() / order * np.cos(order * angles + rng.uniform(0, 6.3))
     radii = radius * np.clip(radii, 0.25, 2.0)
@@ -72,7 +73,30 @@ def polyline(points: NDArray[np.float64], width: float) -> Field:
 
 
 def _halved(drawn: Image.Image) -> Field:
-    return np.asarray(drawn.resize((SIDE, SIDE), Image.Resampling.BOX), np.float32) / 255
+    return opacity(np.asarray(drawn.resize((SIDE, SIDE), Image.Resampling.BOX)))
+
+
+def opacity(alpha: Pixels) -> Field:
+    """uint8 to 0 to 1."""
+    return alpha.astype(np.float32) / np.float32(255)
+
+
+def softened(field: Field, sigma: float) -> Field:
+    """Gaussian blur of `[H, W]`, or of each channel of `[H, W, C]`."""
+    sigmas = (sigma, sigma, 0)[: field.ndim]
+    blurred: Field = gaussian_filter(field, sigmas).astype(np.float32)
+    return blurred
+
+
+def shown(pixels: "Field | NDArray[np.float64]") -> Field:
+    """Pixels brought to 0 to 255, float32."""
+    clipped: Field = np.clip(pixels, 0, 255).astype(np.float32)
+    return clipped
+
+
+def empty() -> Field:
+    """A mask `[SIDE, SIDE]` of nothing."""
+    return np.zeros((SIDE, SIDE), np.float32)
 
 
 def free_shape(rng: Random, cover: float) -> Field:
@@ -178,7 +202,7 @@ def finish(rng: Random, picture: Field) -> Pixels:
     if rng.random() < 0.3:
         picture = picture * (1 + 0.12 * noise(rng, 1, 1)[..., None])
     if rng.random() < 0.25:
-        picture = gaussian_filter(picture, (rng.uniform(0.3, 1.1),) * 2 + (0,))
+        picture = softened(picture, rng.uniform(0.3, 1.1))
     if rng.random() < 0.35:
-        picture = picture + rng.normal(0, rng.uniform(1, 10), picture.shape)
+        picture = picture + rng.normal(0, rng.uniform(1, 10), picture.shape).astype(np.float32)
     return np.clip(picture, 0, 255).astype(np.uint8)

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 from model.pretraining.composed import Group, backdrop, texture_field
 from model.pretraining.drawing import (
@@ -14,12 +13,15 @@ from model.pretraining.drawing import (
     blend,
     colour,
     curve,
+    empty,
     finish,
     noise,
     polygon,
     polyline,
     radial_shape,
+    shown,
     soft_step,
+    softened,
     tint,
 )
 from model.pretraining.pools import Pools
@@ -55,12 +57,10 @@ def _ground(pools: Pools, rng: Random) -> Field:
     base = colour(rng)
     if kind < 0.45:
         dark = base * rng.uniform(0, 1)
-        return np.clip(
-            dark + noise(rng, int(rng.integers(1, 8)))[..., None] * rng.uniform(1, 18, 3), 0, 255
-        ).astype(np.float32)
+        return shown(dark + noise(rng, int(rng.integers(1, 8)))[..., None] * rng.uniform(1, 18, 3))
     if kind < 0.85:
         field = texture_field(pools, rng)
-        return (base + (field - field.mean((0, 1))) * rng.uniform(0.1, 0.9)).clip(0, 255).astype(np.float32)
+        return shown(base + (field - field.mean((0, 1))) * rng.uniform(0.1, 0.9))
     return backdrop(pools, rng)
 
 
@@ -69,7 +69,7 @@ def _regrounded(rng: Random, ground: Field) -> Field:
     moved = np.roll(ground, rng.integers(0, SIDE, 2), (0, 1))
     if rng.random() < 0.5:
         moved = moved[:, ::-1]
-    return np.clip(moved * np.exp(rng.normal(0, 0.1)) + rng.normal(0, 8), 0, 255).astype(np.float32)
+    return shown(moved * np.exp(rng.normal(0, 0.1)) + rng.normal(0, 8))
 
 
 def _apart(rng: Random, ground: Field, tone: Field) -> Field:
@@ -81,7 +81,7 @@ def _apart(rng: Random, ground: Field, tone: Field) -> Field:
     if distance >= least:
         return tone
     direction = -1.0 if mean.mean() > 128 else 1.0
-    return np.clip(mean + direction * least * rng.uniform(0.5, 1.5, 3), 0, 255).astype(np.float32)
+    return shown(mean + direction * least * rng.uniform(0.5, 1.5, 3))
 
 
 def _box(shape: Field, margin: int) -> tuple[slice, slice]:
@@ -99,7 +99,7 @@ def blobs(pools: Pools, rng: Random, count: int) -> Group:
     tones, sizes = rng.uniform(4, 35), rng.uniform(0.05, 0.35)
     images, masks = [], []
     for _ in range(count):
-        canvas, mask = _regrounded(rng, ground), np.zeros((SIDE, SIDE), np.float32)
+        canvas, mask = _regrounded(rng, ground), empty()
         number = int(np.clip(amount * np.exp(rng.normal(0, 0.4)) * SIDE**2 / (np.pi * kind.radius**2), 1, 45))
         plan = [True] * number + [False] * (int(rng.integers(1, 9)) if others else 0)
         for is_target in (plan[i] for i in rng.permutation(len(plan))):
@@ -111,9 +111,9 @@ def blobs(pools: Pools, rng: Random, count: int) -> Group:
             if shape.max() == 0:
                 continue
             box = _box(shape, 4)
-            soft = gaussian_filter(shape[box], cell.soft)
-            inner = gaussian_filter(shape[box], max(1.0, cell.radius / 3))
-            surface = np.clip(tint(rng, cell.tone, tones) * (1 + cell.rim * (inner[..., None] - 0.6)), 0, 255)
+            soft = softened(shape[box], cell.soft)
+            inner = softened(shape[box], max(1.0, cell.radius / 3))
+            surface = shown(tint(rng, cell.tone, tones) * (1 + cell.rim * (inner[..., None] - 0.6)))
             canvas[box] = blend(canvas[box], surface, soft)
             mask = np.maximum(mask, shape) if is_target else mask * (1 - shape)
         images.append(finish(rng, canvas))
@@ -123,7 +123,7 @@ def blobs(pools: Pools, rng: Random, count: int) -> Group:
 
 def _vessels(rng: Random, width: float, wiggle: float) -> Field:
     """A branching tree of narrowing lines."""
-    drawn = np.zeros((SIDE, SIDE), np.float32)
+    drawn = empty()
     todo = [(rng.uniform(0, SIDE, 2), rng.uniform(0, 6.3), rng.uniform(80, 160), width)]
     while todo:
         start, heading, length, wide = todo.pop()
@@ -145,7 +145,7 @@ def _vessels(rng: Random, width: float, wiggle: float) -> Field:
 
 def _lines(rng: Random, width: float, wiggle: float) -> Field:
     """Separate curves: hairs, cracks, scratches, fibres."""
-    drawn = np.zeros((SIDE, SIDE), np.float32)
+    drawn = empty()
     for _ in range(int(rng.integers(1, 6))):
         path = curve(rng, rng.uniform(0, SIDE, 2), rng.uniform(0, 6.3), rng.uniform(30, 150), wiggle)
         drawn = np.maximum(drawn, polyline(path, width * rng.uniform(0.7, 1.3)))
@@ -163,7 +163,7 @@ def _net(rng: Random, width: float, wiggle: float) -> Field:
 
 def _rings(rng: Random, width: float, wiggle: float) -> Field:
     """Arcs, rings and outlines."""
-    drawn = np.zeros((SIDE, SIDE), np.float32)
+    drawn = empty()
     for _ in range(int(rng.integers(1, 5))):
         center, radius = rng.uniform(0.1, 0.9, 2) * SIDE, rng.uniform(0.08, 0.45) * SIDE
         angles = rng.uniform(0, 6.3) + np.linspace(0, rng.uniform(1.5, 6.3), 40)
@@ -175,7 +175,7 @@ def _rings(rng: Random, width: float, wiggle: float) -> Field:
 
 def _bars(rng: Random, width: float, wiggle: float) -> Field:
     """Straight parallel or crossing bars: rails, fences, lanes, wires."""
-    drawn, turn = np.zeros((SIDE, SIDE), np.float32), rng.uniform(0, 3.2)
+    drawn, turn = empty(), rng.uniform(0, 3.2)
     for _ in range(int(rng.integers(1, 7))):
         tilt = turn + rng.normal(0, 0.3 * wiggle) + (np.pi / 2 if rng.random() < 0.15 else 0)
         along, across = np.array([np.cos(tilt), np.sin(tilt)]), np.array([-np.sin(tilt), np.cos(tilt)])
@@ -205,10 +205,10 @@ def thin(pools: Pools, rng: Random, count: int) -> Group:
         canvas = _regrounded(rng, ground)
         if crossed:
             canvas = blend(
-                canvas, tint(rng, other_tone, 8), gaussian_filter(other(rng, width, wiggle), soft) * strength
+                canvas, tint(rng, other_tone, 8), softened(other(rng, width, wiggle), soft) * strength
             )
         shape = draw(rng, width * np.exp(rng.normal(0, 0.1)), wiggle)
-        canvas = blend(canvas, tint(rng, tone, 8), gaussian_filter(shape, soft) * strength)
+        canvas = blend(canvas, tint(rng, tone, 8), softened(shape, soft) * strength)
         images.append(finish(rng, canvas))
         masks.append(shape > 0.5)
     return images, masks
@@ -239,14 +239,12 @@ def spots(pools: Pools, rng: Random, count: int) -> Group:
     images, masks = [], []
     y, x = (np.mgrid[:SIDE, :SIDE] / SIDE - 0.5).astype(np.float32)
     for _ in range(count):
-        canvas, mask = _regrounded(rng, ground), np.zeros((SIDE, SIDE), np.float32)
+        canvas, mask = _regrounded(rng, ground), empty()
         for _ in range(int(rng.integers(2, 6)) if several else 1):
             center = (rng.normal(0.5, 0.18) * SIDE, rng.normal(0.5, 0.18) * SIDE)
             shape = radial_shape(rng, center, radius * np.exp(rng.normal(0, 0.3)), rough, rng.uniform(1, 1.8))
-            edge = gaussian_filter(
-                shape + 0.25 * noise(rng, 10) * gaussian_filter(shape * (1 - shape), 2), soft
-            )
-            surface = np.clip(tint(rng, tone, 10) * (1 + mottled * noise(rng, 7)[..., None]), 0, 255)
+            edge = softened(shape + 0.25 * noise(rng, 10) * softened(shape * (1 - shape), 2), soft)
+            surface = shown(tint(rng, tone, 10) * (1 + mottled * noise(rng, 7)[..., None]))
             canvas = blend(canvas, surface, np.clip(edge, 0, 1) * strength)
             mask = np.maximum(mask, shape)
         if hairy:
@@ -279,7 +277,7 @@ def gems(pools: Pools, rng: Random, count: int) -> Group:
     corners = int(rng.integers(3, 7))
     images, masks = [], []
     for _ in range(count):
-        canvas, mask = backdrop(pools, rng), np.zeros((SIDE, SIDE), np.float32)
+        canvas, mask = backdrop(pools, rng), empty()
         for is_target in (False, True, False, True):
             number = corners if is_target else corners + int(rng.integers(2, 5))
             angles = rng.uniform(0, 6.3) + np.arange(number) * 2 * np.pi / number

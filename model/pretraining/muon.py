@@ -28,7 +28,8 @@ def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:
         flat = _A * flat + (_B * gram + _C * gram @ gram) @ flat
     if tall:
         flat = flat.transpose(-2, -1)
-    return flat.to(matrices.dtype)
+    result: Tensor = flat.to(matrices.dtype)
+    return result
 
 
 class Muon(torch.optim.Optimizer):

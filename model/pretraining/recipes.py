@@ -26,6 +26,8 @@ SMALL = SegGPTConfig(
     intermediate_indices=(1, 3, 5),
 )
 
+NETWORKS = {"small": SMALL, "vit-large": SegGPTConfig()}
+
 STEEPNESS = 6.0  # from brightness about one half to logits
 
 
@@ -35,7 +37,7 @@ class Phase:
 
     Attributes:
         until: share of the training at which it ends.
-        size: side in pixels.
+        size: side in pixels; 0 for the network's own.
         batch: samples a step with one prompt.
     """
 
@@ -53,7 +55,7 @@ class Recipe:
         phases: image sizes, small ones first.
         several: share of steps with several prompts, once `several_from` of the training is over.
         several_from: share of the training.
-        colours: random colours instead of black and white.
+        paper: random colours and mixed contexts instead of black and white (`batches.draw`).
         jobs: heads start with jobs.
         decay: of the averaged weights.
         loss: of the painted query and the batch.
@@ -65,7 +67,7 @@ class Recipe:
     phases: tuple[Phase, ...]
     several: float
     several_from: float
-    colours: bool
+    paper: bool
     jobs: bool
     decay: float
     loss: Callable[[Tensor, Batch], Tensor]
@@ -130,10 +132,10 @@ def _muon(network: SegGPT) -> list[torch.optim.Optimizer]:
         else:
             tables.append(parameter)
     return [
-        Muon([{"params": stacked, "parts": 3}, {"params": single}], lr=0.02),
+        Muon([{"params": stacked, "parts": 3}, {"params": single}], lr=0.01),
         torch.optim.AdamW(
             [{"params": rest, "weight_decay": 0.01}, {"params": tables, "weight_decay": 0.0}],
-            lr=2e-3,
+            lr=1e-3,
             betas=(0.9, 0.98),
             fused=True,
         ),
@@ -155,10 +157,10 @@ def _adamw(network: SegGPT) -> list[torch.optim.Optimizer]:
 RECIPES = {
     "small": Recipe(
         name="small",
-        phases=(Phase(0.15, 48, 64), Phase(0.55, 64, 48), Phase(1.0, 96, 32)),
+        phases=(Phase(0.15, 48, 64), Phase(0.5, 64, 48), Phase(1.0, 96, 32)),
         several=0.25,
         several_from=0.3,
-        colours=False,
+        paper=False,
         jobs=True,
         decay=0.998,
         loss=balanced_loss,
@@ -167,10 +169,10 @@ RECIPES = {
     ),
     "paper": Recipe(
         name="paper",
-        phases=(Phase(1.0, 128, 32),),
+        phases=(Phase(1.0, 0, 32),),
         several=0.0,
         several_from=1.0,
-        colours=True,
+        paper=True,
         jobs=False,
         decay=0.9995,
         loss=_paper_loss,

@@ -4,9 +4,12 @@ import json
 import multiprocessing
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from model.pretraining import composed, drawn, pools
@@ -119,11 +122,14 @@ def write(
     _open(folder, groups, "w+")
     bounds = np.linspace(0, groups, processes * 4 + 1).astype(int)
     pieces = [
-        (folder, pool_folder, split, groups, seed, copyleft, int(a), int(b))
-        for a, b in zip(bounds, bounds[1:], strict=False)
+        (folder, pool_folder, split, groups, seed, copyleft, int(a), int(b)) for a, b in pairwise(bounds)
     ]
-    with multiprocessing.get_context("spawn").Pool(processes) as workers:
-        workers.starmap(_fill, pieces, chunksize=1)
+    if processes == 1:
+        for piece in pieces:
+            _fill(*piece)
+    else:
+        with multiprocessing.get_context("spawn").Pool(processes) as workers:
+            workers.starmap(_fill, pieces, chunksize=1)
     (folder / "shard.json").write_text(
         json.dumps({"groups": groups, "seed": seed, "split": split, "copyleft": copyleft})
     )
@@ -162,16 +168,17 @@ def read(folder: Path) -> Shard:
     return _open(folder, groups, "r")
 
 
-def _open(folder: Path, groups: int, mode: "str") -> Shard:
-    shapes = {
+def _open(folder: Path, groups: int, mode: Literal["r", "r+", "w+"]) -> Shard:
+    shapes: dict[str, tuple[int, ...]] = {
         "images": (groups, MEMBERS, SIDE, SIDE, 3),
         "masks": (groups, MEMBERS, SIDE, SIDE),
         "tasks": (groups,),
     }
-    arrays = {
-        name: np.lib.format.open_memmap(folder / f"{name}.npy", mode, np.uint8, shape)
-        if mode == "w+"
-        else np.load(folder / f"{name}.npy", mmap_mode=mode)  # type: ignore[arg-type]
-        for name, shape in shapes.items()
-    }
-    return Shard(**arrays)
+    opened = {}
+    for name, shape in shapes.items():
+        path = str(folder / f"{name}.npy")
+        if mode == "w+":
+            opened[name] = open_memmap(path, mode, np.uint8, shape)  # type: ignore[no-untyped-call]
+        else:
+            opened[name] = np.load(path, mmap_mode=mode)
+    return Shard(opened["images"], opened["masks"], opened["tasks"])

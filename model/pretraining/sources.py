@@ -51,45 +51,66 @@ SOURCES = (
         ("png", "jpg"),
         40,
     ),
-    Source("gnome-backgrounds", "photo", "CC-BY-SA-3.0, CC-BY-SA-4.0", True, ("webp", "jpg"), 60),
+    Source("gnome-backgrounds", "photo", "CC-BY-SA-3.0, CC-BY-SA-2.0, CC-BY-2.0", True, ("webp", "jpg"), 60),
     Source("mate-backgrounds", "photo", "GPL-2+, CC-BY-SA-4.0", True, ("jpg",), 60),
     Source(
         "plasma-workspace-wallpapers",
         "photo",
-        "CC-BY-SA-4.0, LGPL-3+",
+        "GPL-2+",
         True,
         ("jpg", "png"),
         80,
         ("images/",),
     ),
-    Source("ukui-wallpapers", "photo", "GPL-3+, CC-BY-SA", True, ("jpg", "png"), 40),
-    Source("lomiri-wallpapers-16.04", "photo", "CC-BY-SA-3.0", True, ("jpg",), 40),
-    Source("lomiri-wallpapers-20.04", "photo", "CC-BY-SA-4.0", True, ("jpg",), 40),
+    Source("ukui-wallpapers", "photo", "CC-BY-SA-3.0", True, ("jpg", "png"), 40),
+    Source(
+        "lomiri-wallpapers-16.04",
+        "photo",
+        "CC-BY-4.0, CC-BY-SA-3.0, CC-BY-SA-4.0, CC0-1.0",
+        True,
+        ("jpg",),
+        40,
+    ),
+    Source(
+        "lomiri-wallpapers-20.04",
+        "photo",
+        "CC-BY-4.0, CC-BY-SA-3.0, CC-BY-SA-4.0, CC0-1.0",
+        True,
+        ("jpg",),
+        40,
+    ),
     Source(
         "stellarium-data",
         "photo",
-        "GPL-2+, free art, public domain",
+        "GPL-2+, CC-BY-3.0, CC-BY-SA-3.0, Free Art",
         True,
         ("jpg", "png"),
         60,
         ("landscapes",),
     ),
-    Source("tuxpaint-stamps-default", "cutout", "GPL-2+ and public domain, by stamp", True, ("png",), 900),
+    Source("tuxpaint-stamps-default", "cutout", "GPL-2", True, ("png",), 900),
     Source("openclipart-png", "cutout", "public domain", False, ("png",), 2600),
-    Source("fonts-noto-color-emoji", "cutout", "OFL-1.1, images Apache-2.0", False, ("ttf",), 1600),
+    Source("fonts-noto-color-emoji", "cutout", "OFL-1.1, Apache-2.0", False, ("ttf",), 1600),
     Source("oxygen-icon-theme", "cutout", "LGPL-3+", True, ("png",), 500, ("128x128", "256x256")),
     Source("openarena-081-textures", "texture", "GPL-2+", True, ("pk3", "jpg", "tga", "png"), 700),
-    Source("ufoai-textures", "texture", "GPL-2+, CC-BY-SA-3.0", True, ("pk3", "jpg", "png"), 600),
+    Source(
+        "ufoai-textures",
+        "texture",
+        "GPL-2+, CC-BY-SA-3.0, CC-BY-3.0, public domain",
+        True,
+        ("pk3", "jpg", "png"),
+        600,
+    ),
     Source(
         "supertuxkart-data",
         "texture",
-        "CC-BY-SA-3.0, CC0, public domain",
+        "CC-BY-SA-3.0, CC-BY-SA-4.0, CC-BY-3.0, CC0, GPL",
         True,
         ("jpg", "png"),
         700,
         ("texture", "tracks"),
     ),
-    Source("redeclipse-data", "texture", "CC-BY-SA-3.0, CC0, zlib", True, ("jpg", "png"), 700),
+    Source("redeclipse-data", "texture", "CC-BY-SA-3.0, CC-BY-3.0, CC0, Zlib", True, ("jpg", "png"), 700),
 )
 LARGEST = 30_000_000  # pixels; larger drawings only cost time
 _SKIPPED = (
@@ -121,8 +142,6 @@ def fetch(cache: Path, sources: tuple[Source, ...] = SOURCES) -> None:
         RuntimeError: if the commands are absent.
         subprocess.CalledProcessError: if a package cannot be had.
     """
-    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
-        raise RuntimeError("the training images are Debian packages: run this where apt-get and dpkg-deb are")
     packages = cache / "debs"
     packages.mkdir(parents=True, exist_ok=True)
     for source in sources:
@@ -130,15 +149,20 @@ def fetch(cache: Path, sources: tuple[Source, ...] = SOURCES) -> None:
         if source.package == "scikit-image" or target.exists():
             continue
         if not list(packages.glob(f"{source.package}_*.deb")):
-            subprocess.run(
-                ["apt-get", "download", source.package], cwd=packages, check=True, capture_output=True
-            )
+            _call("apt-get", ["download", source.package], packages)
         archive = next(packages.glob(f"{source.package}_*.deb"))
         partial = target.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        subprocess.run(["dpkg-deb", "-x", str(archive), str(partial)], check=True)
+        _call("dpkg-deb", ["-x", str(archive.resolve()), str(partial.resolve())], packages)
         partial.rename(target)
+
+
+def _call(command: str, arguments: list[str], folder: Path) -> None:
+    found = shutil.which(command)
+    if found is None:
+        raise RuntimeError(f"the training images are Debian packages: run this where {command} is")
+    subprocess.run([found, *arguments], cwd=folder, check=True, capture_output=True)  # noqa: S603 - our own table
 
 
 def pictures(cache: Path, source: Source) -> Iterator[Picture]:

@@ -42,8 +42,8 @@ def _give_jobs(attention: Attention, side: int) -> None:
         )
         bias[0, head] = key
         by_row, by_column = _job(head, rows, columns, side)
-        attention.rel_pos_h += by_row[:, None] * key / key.sum()
-        attention.rel_pos_w += by_column[:, None] * key / key.sum()
+        attention.rel_pos_h.data += by_row[:, None] * key / key.sum()
+        attention.rel_pos_w.data += by_column[:, None] * key / key.sum()
         if head >= 2:
             weight[0, head] *= 2
             weight[1, head] = weight[0, head]

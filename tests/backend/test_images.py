@@ -355,6 +355,18 @@ def test_a_failure_is_not_remembered(fake_label_studio: FakeLabelStudio) -> None
     assert images.open("/data/upload/1/a.png").max() == 8
 
 
+@pytest.fixture
+def lost(root: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ImageLoader, ...]:
+    """Loaders for which no host has an address."""
+
+    def unknown(host: str, port: int, **options: Any) -> None:
+        raise socket.gaierror
+
+    monkeypatch.setattr("backend.images.addresses.socket.getaddrinfo", unknown)
+    clients = (LabelStudio("http://label-studio.invalid", "x"), LabelStudio())
+    return tuple(ImageLoader(client, local_files_root=root) for client in clients)
+
+
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from(
@@ -376,15 +388,11 @@ def test_a_failure_is_not_remembered(fake_label_studio: FakeLabelStudio) -> None
     st.none() | st.integers(),
 )
 def test_whatever_a_task_names_is_pixels_or_an_image_error(
-    root: Path, monkeypatch: pytest.MonkeyPatch, start: str, rest: str, task: int | None
+    lost: tuple[ImageLoader, ...], start: str, rest: str, task: int | None
 ) -> None:
-    def unknown(host: str, port: int, **options: Any) -> None:
-        raise socket.gaierror
-
-    monkeypatch.setattr("backend.images.addresses.socket.getaddrinfo", unknown)
-    for client in (LabelStudio("http://label-studio.invalid", "x"), LabelStudio()):
+    for images in lost:
         with pytest.raises(ImageError):
-            ImageLoader(client, local_files_root=root).open(start + rest, task)
+            images.open(start + rest, task)
 
 
 @pytest.mark.parametrize("location", ["//[half", "http://[half", "//user:password@example.com/"])

@@ -16,6 +16,9 @@ from backend.demo.process import ManagedProcess
 from backend.demo.session import Session, brush_region
 
 PATIENCE_SECONDS = 60.0
+WITHOUT_EVENT_SECONDS = (
+    180.0  # the backend looks for silent changes at its leisure, the slower the export the rarer
+)
 Seen = TypeVar("Seen")
 Mask = npt.NDArray[np.bool_]
 
@@ -102,9 +105,9 @@ class Stage:
         """Which (annotation, label) have an example now."""
         return {(int(example["annotation"]), str(example["label"])) for example in self.examples()}
 
-    def wait_taught(self, *expected: tuple[int, str]) -> None:
+    def wait_taught(self, *expected: tuple[int, str], seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until exactly these (annotation, label) have an example."""
-        eventually(lambda: self.taught() == set(expected), f"examples of exactly {expected}")
+        eventually(lambda: self.taught() == set(expected), f"examples of exactly {expected}", seconds)
 
     def version(self) -> str:
         """The `model_version` that Label Studio learns by looking at the backend."""

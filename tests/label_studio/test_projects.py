@@ -3,7 +3,7 @@
 from backend.demo.pictures import LABELS, draw
 from backend.demo.session import brush_region
 from tests.label_studio.conftest import LABEL_CONFIG, MakeStage
-from tests.label_studio.stage import Stage, eventually, labels_of
+from tests.label_studio.stage import WITHOUT_EVENT_SECONDS, Stage, eventually, labels_of
 
 RED, WHITE = LABELS
 
@@ -94,7 +94,7 @@ def test_annotations_that_come_with_an_import_are_found_without_an_event(stage: 
     )
 
     (annotation,) = stage.session.annotations(task)
-    stage.wait_taught((annotation["id"], RED))
+    stage.wait_taught((annotation["id"], RED), seconds=WITHOUT_EVENT_SECONDS)
     assert labels_of(stage.wait_predicted(second)[second]) <= {RED}
 
 

@@ -4,7 +4,14 @@ import pytest
 
 from backend.demo.pictures import LABELS, draw
 from tests.label_studio.conftest import MakeStage, StartBackend
-from tests.label_studio.stage import RunningBackend, RunningLabelStudio, Stage, eventually, labels_of
+from tests.label_studio.stage import (
+    WITHOUT_EVENT_SECONDS,
+    RunningBackend,
+    RunningLabelStudio,
+    Stage,
+    eventually,
+    labels_of,
+)
 
 RED, WHITE = LABELS
 
@@ -182,6 +189,8 @@ def test_an_accepted_prediction_is_an_example_of_its_own_kind(stage: Stage) -> N
     stage.wait_taught((drawn, RED), (accepted, RED))
     kinds = {example["annotation"]: example["kind"] for example in stage.examples()}
     assert kinds == {drawn: "drawn", accepted: "accepted"}
+    kept = stage.backend.get(f"/api/projects/{stage.key}")["kept_iou"]
+    assert kept == {"count": 1, "mean": 1.0}, "what is accepted as it is has been kept whole"
 
 
 def test_an_annotation_turned_into_a_draft_is_found_without_an_event(stage: Stage) -> None:
@@ -191,4 +200,4 @@ def test_an_annotation_turned_into_a_draft_is_found_without_an_event(stage: Stag
 
     stage.session.convert_to_draft(gone)
 
-    stage.wait_taught((stays, RED))
+    stage.wait_taught((stays, RED), seconds=WITHOUT_EVENT_SECONDS)

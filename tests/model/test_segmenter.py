@@ -300,7 +300,7 @@ def test_threads_share_the_device_one_batch_at_a_time_and_in_turn(segmenter: Seg
 
 def test_whoever_waits_comes_before_whoever_asks_again() -> None:
     """A plain lock goes to the thread that has just released it, and a long call would keep the device to itself."""
-    turns, came = segmenter_module._Turns(), []
+    turns, came, pause = segmenter_module._Turns(), [], threading.Event()
 
     def wait_for_turn() -> None:
         with turns:
@@ -310,8 +310,9 @@ def test_whoever_waits_comes_before_whoever_asks_again() -> None:
         with turns:
             thread = threading.Thread(target=wait_for_turn)
             thread.start()
-            while not turns._door.locked():
-                assert thread.is_alive()
+            assert any(turns._door.locked() or pause.wait(0.01) for _ in range(200)), (
+                "nobody waits at the door"
+            )
         with turns:
             came.append("again")
         thread.join()

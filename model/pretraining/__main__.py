@@ -1,0 +1,157 @@
+"""`python -m model.pretraining`: one command from packages to weights and their card; every step skips what is there."""
+
+import argparse
+import json
+import logging
+import os
+import platform
+from pathlib import Path
+
+from model.checkpoint import load
+from model.evaluation import evaluate_folder
+from model.pretraining import card, pools, shards, sources, watching
+from model.pretraining.recipes import NETWORKS, RECIPES
+from model.pretraining.training import Length, Training, export
+from model.segmenter import Segmenter
+
+log = logging.getLogger("model.pretraining")
+
+WEIGHTS = Path(__file__).parent.parent / "weights"
+_SHARD = 3000  # groups a file
+
+
+def main() -> None:
+    """Fetch, make samples, train, write weights and card."""
+    options = _options()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    train, validation = prepare(options)
+    if options.samples_only:
+        return
+    training = Training(
+        NETWORKS[options.network],
+        RECIPES[options.recipe],
+        train,
+        Length(options.steps, options.minutes),
+        options.seed,
+        autocast=not options.fp32,
+        workers=options.workers,
+    )
+    run = (
+        options.cache
+        / "runs"
+        / f"{options.recipe}-{options.network}-{options.seed}{'-permissive' * options.permissive}"
+    )
+    run.mkdir(parents=True, exist_ok=True)
+    state = run / "state.pt"
+    if options.resume and state.exists():
+        training.resume(state)
+        log.info("going on at step %d", training.tally.step)
+    weights = options.output / "embedded.safetensors"
+
+    def watch(training: Training) -> None:
+        export(training.average, training.network.config, run / "latest.safetensors", options.size)
+        network = load(run / "latest.safetensors")
+        watching.preview(network, validation, options.size, run / "preview.png")
+        if training.tally.step % (10 * options.every) == 0 or training.done:
+            log.info("validation %s", json.dumps(watching.validation(network, validation, options.size)))
+
+    training.run(state, options.every, watch)
+    export(training.average, training.network.config, weights, options.size)
+    card.write(options.output / "README.md", _facts(options, training, validation, weights))
+    log.info("%s, %.1f MB; look at %s", weights, weights.stat().st_size / 1e6, run / "preview.png")
+
+
+def prepare(options: argparse.Namespace) -> tuple[list[shards.Shard], shards.Shard]:
+    """Fetch packages and make samples where they are missing.
+
+    Args:
+        options: of the command line.
+
+    Returns:
+        Training shards, and the validation shard.
+    """
+    cache: Path = options.cache
+    cache.mkdir(parents=True, exist_ok=True)
+    log.info("packages and pictures in %s", cache)
+    sources.fetch(cache)
+    pools.build(cache, cache / "pools")
+    kind = "permissive" if options.permissive else "all"
+    folders = [
+        cache / "shards" / f"{kind}-{options.seed}-{number}" for number in range(-(-options.groups // _SHARD))
+    ]
+    for number, folder in enumerate(folders):
+        groups = min(_SHARD, options.groups - number * _SHARD)
+        log.info("samples %d of %d", number + 1, len(folders))
+        seed = 1000 * options.seed + number
+        shards.write(folder, cache / "pools", "train", groups, seed, options.workers, not options.permissive)
+    aside = cache / "shards" / "validation"
+    shards.write(aside, cache / "pools", "validation", 400, 999, options.workers)
+    return [shards.read(folder) for folder in folders], shards.read(aside)
+
+
+def _facts(
+    options: argparse.Namespace, training: Training, validation: shards.Shard, weights: Path
+) -> card.Facts:
+    network = load(weights)
+    segmenter = Segmenter.load(weights)
+    reports = [evaluate_folder(folder, segmenter, (1, 4, 8)) for folder in options.evaluate]
+    return card.Facts(
+        recipe=options.recipe,
+        config=network.config,
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        seed=options.seed,
+        hours=training.tally.seconds / 3600,
+        samples=training.tally.samples,
+        groups=options.groups,
+        machine=f"{options.workers} threads of {platform.machine()}",
+        copyleft=not options.permissive,
+        validation=watching.validation(network, validation, options.size),
+        sets={report.dataset: {row.shots: row.miou for row in report.rows} for report in reports},
+    )
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m model.pretraining", description=main.__doc__)
+    add = parser.add_argument
+    add(
+        "--recipe",
+        choices=sorted(RECIPES),
+        default="small",
+        help="small: for a CPU in hours; paper: as published",
+    )
+    add("--network", choices=sorted(NETWORKS), default="small", help="sizes of the network")
+    add(
+        "--cache",
+        type=Path,
+        default=Path.home() / ".cache" / "seggpt-pretraining",
+        help="packages, samples, runs",
+    )
+    add("--output", type=Path, default=WEIGHTS, help="folder of embedded.safetensors and its card")
+    add("--minutes", type=float, default=90.0, help="of training, over all resumptions")
+    add("--steps", type=int, default=0, help="of training, instead of minutes")
+    add(
+        "--resume",
+        action="store_true",
+        help="go on where the last run of this recipe, network and seed stood",
+    )
+    add("--groups", type=int, default=15_000, help="groups of five images to make")
+    add("--seed", type=int, default=0)
+    add("--size", type=int, default=96, help="side in pixels at which the weights work")
+    add("--every", type=int, default=200, help="steps between two checkpoints and previews")
+    add("--workers", type=int, default=os.cpu_count() or 1, help="threads and processes")
+    add("--permissive", action="store_true", help="leave out images under copyleft licences")
+    add("--fp32", action="store_true", help="no bf16 (faster on processors without it)")
+    add("--samples-only", action="store_true", help="fetch and make samples, then stop")
+    add(
+        "--evaluate",
+        type=Path,
+        nargs="*",
+        default=[],
+        metavar="FOLDER",
+        help="evaluation sets whose figures go into the card",
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

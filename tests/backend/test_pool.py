@@ -1,0 +1,66 @@
+"""The rule that keeps a pool within bounds."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backend.learner.pool import surplus
+from backend.store import ExampleInfo
+from backend.store.records import ApprovalKind
+
+KINDS: list[ApprovalKind] = ["drawn", "corrected", "accepted"]
+
+
+def example(number: int, kind: ApprovalKind = "drawn", *direction: float) -> ExampleInfo:
+    vector = np.array(direction, np.float32)
+    descriptor = (vector / np.linalg.norm(vector)).tobytes() if direction else b""
+    return ExampleInfo(str(number), "1.1", "cell", number, number, kind, None, "", 0.5, descriptor)
+
+
+def test_a_pool_within_bounds_stays_as_it_is() -> None:
+    pool = [example(number) for number in range(3)]
+    assert surplus(pool, 3) == []
+    assert surplus([], 1) == []
+
+
+def test_of_the_two_most_alike_the_older_leaves_so_that_variety_stays() -> None:
+    pool = [example(0, "drawn", 1, 0), example(1, "drawn", 0, 1), example(2, "drawn", 0.05, 1), example(3, "drawn", -1, 0)]
+    assert surplus(pool, 3) == ["1"]
+
+
+def test_twenty_of_a_kind_do_not_drive_out_the_one_that_is_different() -> None:
+    different = example(0, "drawn", 0, 1)
+    alike = [example(number, "drawn", 1, number / 1000) for number in range(1, 21)]
+    gone = surplus([different, *alike], 5)
+    assert "0" not in gone
+    assert len(gone) == 16
+
+
+def test_accepted_masks_leave_before_those_that_a_person_drew_or_corrected() -> None:
+    kinds: list[ApprovalKind] = ["accepted", "drawn", "corrected", "accepted", "drawn"]
+    pool = [example(number, kind, 1, number) for number, kind in enumerate(kinds)]
+    assert sorted(surplus(pool, 3)) == ["0", "3"]
+
+
+def test_the_newest_never_leaves_though_it_is_accepted() -> None:
+    pool = [example(0, "drawn", 1, 0), example(1, "drawn", 1, 1), example(2, "accepted", 1, 0)]
+    assert surplus(pool, 2) == ["0"]
+
+
+@pytest.mark.parametrize("odd", [(), (1.0, 2.0, 3.0)], ids=["none", "of another length"])
+def test_where_descriptors_cannot_be_compared_the_oldest_leaves(odd: tuple[float, ...]) -> None:
+    pool = [example(0, "drawn", 1, 0), example(1, "drawn", *odd), example(2, "drawn", 1, 0)]
+    assert surplus(pool, 2) == ["0"]
+    assert surplus([example(number) for number in range(4)], 2) == ["0", "1"]
+
+
+@given(st.lists(st.tuples(st.sampled_from(KINDS), st.floats(-1, 1), st.floats(0.1, 1)), max_size=12), st.integers(1, 6))
+def test_exactly_as_many_leave_as_there_are_too_many(rows: list[tuple[ApprovalKind, float, float]], size: int) -> None:
+    pool = [example(number, kind, x, y) for number, (kind, x, y) in enumerate(rows)]
+    gone = surplus(pool, size)
+    assert len(set(gone)) == len(gone) == max(0, len(pool) - size)
+    assert not pool or pool[-1].key not in gone
+    if any(info.kind != "accepted" for info in pool if info.key in gone):
+        stay = [info for info in pool[:-1] if info.key not in gone]
+        assert all(info.kind != "accepted" for info in stay)

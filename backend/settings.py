@@ -31,9 +31,6 @@ class Settings(BaseSettings):
     )
     device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:1`, `mps`.")
     data_dir: Path = Field(Path("data"), description="Folder for the store and the queue.")
-    redis_url: SecretStr = Field(
-        SecretStr(""), description="Redis for store and queue; empty: SQLite in `DATA_DIR`."
-    )
     worker: Literal["on", "off"] = Field(
         "on", description="`off`: `serve` starts no worker; run `worker` elsewhere."
     )

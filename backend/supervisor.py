@@ -6,6 +6,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,11 @@ class Supervisor:
         self._stopping = threading.Event()
         self._child: subprocess.Popen[str] | None = None
         self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the newest child; None where there has been none yet."""
+        return self._child.pid if self._child else None
 
     def start(self) -> None:
         """Start the child."""
@@ -54,32 +60,44 @@ class Supervisor:
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
+        self._thread.join(patience)
 
     def _watch(self) -> None:
         pause = 1.0
         while not self._stopping.is_set():
             started = time.monotonic()
-            with self._lock:
-                if self._stopping.is_set():
-                    return
-                self._child = subprocess.Popen(  # noqa: S603  # our own command line
+            ended = self._run()
+            if self._stopping.is_set():
+                return
+            pause = 1.0 if time.monotonic() - started > _STABLE else min(2 * pause, _LONGEST_PAUSE)
+            log.warning("the worker %s; it is started again in %.0f s", ended, pause)
+            self._stopping.wait(pause)
+
+    def _run(self) -> str:
+        """Start a child and wait until it has ended; how it did."""
+        with self._lock:
+            if self._stopping.is_set():
+                return "was not needed"
+            try:
+                self._child = child = subprocess.Popen(  # noqa: S603  # our own command line
                     self._command,
                     env=self._environment,
                     stdin=subprocess.PIPE,
                     text=True,
                     start_new_session=True,
                 )
-                self._send()
-            code = self._child.wait()
-            if self._stopping.is_set():
-                return
-            pause = 1.0 if time.monotonic() - started > _STABLE else min(2 * pause, _LONGEST_PAUSE)
-            log.warning("the worker ended with code %d; it is started again in %.0f s", code, pause)
-            self._stopping.wait(pause)
+            except OSError as error:
+                return f"cannot be started ({error.strerror})"
+            self._send()
+        code = child.wait()
+        with self._lock, suppress(OSError):
+            if child.stdin is not None:
+                child.stdin.close()
+        return f"ended with code {code}"
 
     def _send(self) -> None:
         child = self._child
-        if child is None or child.stdin is None or not self._told:
+        if child is None or child.stdin is None or child.stdin.closed or not self._told:
             return
         try:
             child.stdin.write(json.dumps(self._told) + "\n")

@@ -1,8 +1,8 @@
 """The brush codec against Label Studio's SDK on a 12-megapixel mask: `python benchmarks/brush_rle.py`.
 
-Both get the same masks and streams, in turn, on one thread; a line is the best of the repeats, in processor time (a busy
-machine does not count). The SDK decodes to
-RGBA, so its time includes taking the alpha channel, as every user of it must.
+Both get the same masks and streams, in turn, on one thread; a line is the best of the repeats in processor time, so that
+a busy machine does not count. The SDK decodes to RGBA, so its time includes taking the alpha channel, as every user of
+it must.
 """
 
 import argparse

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import backend
 from backend import errors
 from backend.settings import Settings
 
@@ -143,3 +144,9 @@ def test_the_commands_come_up_without_torch() -> None:
     code = "import sys, backend.cli; sys.exit('torch' in sys.modules)"
     command = [sys.executable, "-c", code]
     assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0  # noqa: S603 - our own words
+
+
+def test_the_changelog_s_newest_version_is_the_code_s() -> None:
+    newest = re.search(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert newest is not None
+    assert newest[1] == backend.__version__

@@ -71,6 +71,7 @@ def predict(
         raise BadRequest(f"There is no picture at {pictures}.")
 
     from backend.images.decoding import decode  # loads torch
+    from model.canvas import to_mask
     from model.example import Context, Example
     from model.segmenter import Query, Segmenter
 
@@ -78,7 +79,9 @@ def predict(
     for mask_file in sorted((examples / "masks").glob("*.png")):
         for image_file in (examples / "images").glob(f"{mask_file.stem}.*"):
             with Image.open(mask_file) as picture:
-                mask = np.array(picture if picture.mode == "P" else picture.convert("L")) > 0
+                # 255 is "ignore" in a palette of classes, but plain white in a black-and-white mask.
+                indices = np.array(picture if picture.mode == "P" else picture.convert("L"))
+                mask = (indices > 0) & (indices < 255) if picture.mode == "P" else to_mask(indices)
             image = decode(image_file.read_bytes(), settings.max_image_pixels)
             pairs.append(Example(mask_file.stem, image, mask))
     if not pairs:

@@ -140,7 +140,7 @@ class Database:
         if mode != "wal":
             raise StoreError(
                 f"The store {self._path} lies where SQLite cannot share it between processes.",
-                remedy="Choose a folder on a local disk with DATA_DIR, or use Redis (REDIS_URL).",
+                remedy="Choose a folder on a local disk with DATA_DIR.",
             )
 
     def _bring_up_to_date(self, connection: sqlite3.Connection, steps: Sequence[Sequence[str]]) -> None:

@@ -85,7 +85,7 @@ def _figures(facts: Facts) -> str:
     if facts.sets:
         lines += [
             "",
-            "mIoU by `python -m backend evaluate`; these images were neither trained on nor used to tune the samples.",
+            "mIoU by `python -m backend evaluate`; none of these images was trained on.",
             "",
         ]
         lines += _table(facts.sets)

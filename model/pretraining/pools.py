@@ -80,7 +80,11 @@ def load(folder: Path, split: Split, copyleft: bool = True) -> Pools:
             for i, name in enumerate(names)
             if split_of(name) == split and name.split("/")[0] not in left_out
         ]
-        return np.load(folder / f"{kind}.npy", mmap_mode="r"), [names[i] for i in picks], np.asarray(picks, np.int64)
+        return (
+            np.load(folder / f"{kind}.npy", mmap_mode="r"),
+            [names[i] for i in picks],
+            np.asarray(picks, np.int64),
+        )
 
     photos, _, photo_picks = chosen("photo")
     cutouts, cutout_names, cutout_picks = chosen("cutout")

@@ -228,4 +228,5 @@ def export(average: dict[str, Tensor], config: SegGPTConfig, path: Path, size: i
         tensors[name] = fitted.half().contiguous()
     partial = path.with_suffix(".partial")
     save_file(tensors, str(partial), metadata={"config": json.dumps(asdict(config))})
+    partial.chmod(0o644)  # it is written for its owner alone
     partial.replace(path)

@@ -176,7 +176,7 @@ def test_the_number_of_regions_is_bounded_and_the_largest_stay(kind: Kind) -> No
     mask = np.zeros((80, 100), dtype=np.bool_)
     mask[::4, ::4] = True
     mask[40:42, 40:42] = True
-    result = regions.encode(mask, target(kind), score=0.5, instances=True)
+    result = regions.encode(mask, target(kind), score=0.5, instances=True, min_area=0)
     assert len(result) == regions.MAX_REGIONS
     assert len({item["id"] for item in result}) == len(result)
     assert read(result[:1], target(kind))[40, 40]

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -135,10 +136,18 @@ def _project(settings: Settings, label_studio: LabelStudio, number: int) -> Iter
 def _connection(
     settings: Settings, what: str, backends: list[dict[str, Any]], webhooks: list[dict[str, Any]]
 ) -> Iterator[Finding]:
-    ours = [row for row in backends if f":{settings.port}" in str(row.get("url"))]
-    if not ours:
+    if not backends:
         yield Finding("error", what, "this backend is not connected", "Settings > Model > Connect Model.")
         return
+    ours = [row for row in backends if _port(str(row.get("url"))) == settings.port]
+    if not ours:
+        ours, there = backends, ", ".join(str(row.get("url")) for row in backends)
+        yield Finding(
+            "warning",
+            what,
+            f"connected is {there}, which does not name port {settings.port}",
+            "That is right where a proxy or a container has another port outside; else connect this backend.",
+        )
     url, state = str(ours[0].get("url")), str(ours[0].get("readable_state") or ours[0].get("state"))
     level: Literal["ok", "error"] = "ok" if state in {"CO", "Connected"} else "error"
     yield Finding(level, what, f"backend {url} is {state}", "" if level == "ok" else _SSRF)
@@ -149,6 +158,11 @@ def _connection(
         yield Finding("error", what, "the webhook sends no password", "Start the worker: it registers one at its next look (RECONCILE_EVERY).")
     else:
         yield Finding("ok", what, "webhook present")
+
+
+def _port(url: str) -> int | None:
+    parts = urlsplit(url)
+    return parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
 def _first_image(

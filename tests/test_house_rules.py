@@ -4,8 +4,9 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -150,3 +151,14 @@ def test_the_changelog_s_newest_version_is_the_code_s() -> None:
     newest = re.search(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert newest is not None
     assert newest[1] == backend.__version__
+
+
+def test_a_missing_service_fails_in_ci_and_skips_on_a_laptop(
+    missing: Callable[[str], NoReturn], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="no Redis"):
+        missing("no Redis")
+    monkeypatch.delenv("CI")
+    with pytest.raises(pytest.skip.Exception, match="no Redis"):
+        missing("no Redis")

@@ -7,6 +7,7 @@ from typing import Any
 import typer
 from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 
 from backend.errors import BackendError
 from backend.settings import Settings
@@ -42,8 +43,9 @@ def main() -> None:
 
     try:
         app()
-    except (BackendError, ValueError) as error:
+    except (BackendError, ValueError, OSError) as error:
+        said = escape(f"{error}")
         Console(stderr=True).print(
-            f"[red]{type(error).__name__}:[/red] {error}", highlight=False, soft_wrap=True
+            f"[red]{type(error).__name__}:[/red] {said}", highlight=False, soft_wrap=True
         )
         sys.exit(1)

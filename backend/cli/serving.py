@@ -103,7 +103,8 @@ def _environment(settings: Settings) -> dict[str, str]:
 
 
 def _refuse_taken_port(settings: Settings) -> None:
-    with socket.socket() as probe:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((settings.host, settings.port))

@@ -6,6 +6,7 @@ from typing import Annotated
 import numpy as np
 import typer
 from PIL import Image
+from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
@@ -28,10 +29,9 @@ def sync(
     from backend.jobs import Jobs  # loads torch
     from backend.wiring import build
 
-    backend, jobs = build(settings), None
-    jobs = Jobs(settings)
-    if not backend.label_studio.configured:
+    if not settings.label_studio_url:
         raise BadRequest("LABEL_STUDIO_URL is not set.", remedy="Set it and LABEL_STUDIO_API_KEY.")
+    backend, jobs = build(settings), Jobs(settings)
     keys = [backend.label_studio.project(number).key for number in projects or ()]
     keys = keys or [record.key for record in backend.store.projects()]
     if not keys:
@@ -42,14 +42,15 @@ def sync(
         try:
             learnt = backend.learner.reconcile(key)
         except (LabelStudioError, NotFound) as error:
-            console.print(f"[red]project {key}:[/red] {error}", highlight=False)
+            console.print(f"[red]project {key}:[/red] {escape(str(error))}", highlight=False)
             failed = True
             continue
         jobs.pre_annotate(key)
         pool = backend.store.pool(key)
         unread = "; ".join(f"task {task}: {reason}" for task, reason in learnt.unread)
         moved = "yes" if learnt.moved else "no"
-        table.add_row(key, str(learnt.approved), str(learnt.withdrawn), str(len(pool)), moved, unread)
+        counts = (learnt.approved, learnt.withdrawn, len(pool))
+        table.add_row(key, *map(str, counts), moved, escape(unread))
     console.print(table)
     backend.close()
     if failed:
@@ -66,8 +67,8 @@ def predict(
 ) -> None:
     """Segment pictures by examples, without Label Studio; writes a mask and a preview of each."""
     settings = settings_with({"checkpoint": checkpoint, "device": device})
-    found = sorted(pictures.iterdir()) if pictures.is_dir() else [pictures]
-    if not pictures.exists() or not found:
+    found = [file for file in sorted(pictures.glob("*")) if file.is_file()] or [pictures]
+    if not found[0].is_file():
         raise BadRequest(f"There is no picture at {pictures}.")
 
     from backend.images.decoding import decode  # loads torch
@@ -115,7 +116,8 @@ def doctor(
     findings = examine(settings, project)
     for finding in findings:
         colour = _COLOURS[finding.level]
-        table.add_row(f"[{colour}]{finding.level}[/{colour}]", finding.what, finding.found, finding.remedy)
+        said = (finding.what, finding.found, finding.remedy)
+        table.add_row(f"[{colour}]{finding.level}[/{colour}]", *map(escape, said))
     console.print(table)
     if any(finding.level == "error" for finding in findings):
         raise typer.Exit(1)

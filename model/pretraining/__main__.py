@@ -18,11 +18,16 @@ log = logging.getLogger("model.pretraining")
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 _SHARD = 3000  # groups a file
+_VALIDATION = 400  # groups
 
 
-def main() -> None:
-    """Fetch, make samples, train, write weights and card."""
-    options = _options()
+def main(arguments: list[str] | None = None) -> None:
+    """Fetch, make samples, train, write weights and card.
+
+    Args:
+        arguments: of the command line; the process's own where None.
+    """
+    options = _options(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     train, validation = prepare(options)
     if options.samples_only:
@@ -73,8 +78,9 @@ def prepare(options: argparse.Namespace) -> tuple[list[shards.Shard], shards.Sha
     cache: Path = options.cache
     cache.mkdir(parents=True, exist_ok=True)
     log.info("packages and pictures in %s", cache)
-    sources.fetch(cache)
-    pools.build(cache, cache / "pools")
+    if not pools.built(cache / "pools"):
+        sources.fetch(cache)
+        pools.build(cache, cache / "pools")
     kind = "permissive" if options.permissive else "all"
     folders = [
         cache / "shards" / f"{kind}-{options.seed}-{number}" for number in range(-(-options.groups // _SHARD))
@@ -85,7 +91,7 @@ def prepare(options: argparse.Namespace) -> tuple[list[shards.Shard], shards.Sha
         seed = 1000 * options.seed + number
         shards.write(folder, cache / "pools", "train", groups, seed, options.workers, not options.permissive)
     aside = cache / "shards" / "validation"
-    shards.write(aside, cache / "pools", "validation", 400, 999, options.workers)
+    shards.write(aside, cache / "pools", "validation", _VALIDATION, 999, options.workers)
     return [shards.read(folder) for folder in folders], shards.read(aside)
 
 
@@ -110,8 +116,8 @@ def _facts(
     )
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m model.pretraining", description=main.__doc__)
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m model.pretraining", description=__doc__)
     add = parser.add_argument
     add(
         "--recipe",
@@ -150,7 +156,7 @@ def _options() -> argparse.Namespace:
         metavar="FOLDER",
         help="evaluation sets whose figures go into the card",
     )
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -105,6 +105,11 @@ def _kin(names: list[str]) -> tuple[NDArray[np.int64], ...]:
     return tuple(members[index] for index in range(len(names)))
 
 
+def built(folder: Path) -> bool:
+    """Whether `build` has finished there."""
+    return (folder / "segments.npy").exists()
+
+
 def build(cache: Path, folder: Path) -> None:
     """Bring all sources into arrays of equal size; skipped where they exist.
 
@@ -112,7 +117,7 @@ def build(cache: Path, folder: Path) -> None:
         cache: where `sources.fetch` unpacked.
         folder: where the arrays go.
     """
-    if (folder / "segments.npy").exists():
+    if built(folder):
         return
     folder.mkdir(parents=True, exist_ok=True)
     for kind, make in (("photo", _windows), ("cutout", _cutout), ("texture", _textures)):
@@ -125,16 +130,20 @@ def build(cache: Path, folder: Path) -> None:
         np.save(folder / f"{kind}.npy", np.stack(tiles))
         (folder / f"{kind}.json").write_text(json.dumps(names))
     photos = np.load(folder / "photo.npy", mmap_mode="r")
-    np.save(folder / "segments.npy", np.stack([segment_maps(photo) for photo in photos]))
+    partial = folder / "partial.npy"
+    np.save(partial, np.stack([segment_maps(photo) for photo in photos]))
+    partial.rename(folder / "segments.npy")
 
 
 def _collect(
-    cache: Path, source: Source, make: "type | object", names: list[str], tiles: list[Pixels]
+    cache: Path,
+    source: Source,
+    make: Callable[[Image.Image], list[Pixels]],
+    names: list[str],
+    tiles: list[Pixels],
 ) -> None:
-    assert callable(make)
     for name, image in pictures(cache, source):
-        made: Iterable[Pixels] = make(image)
-        for tile in made:
+        for tile in make(image):
             names.append(name)
             tiles.append(tile)
 

@@ -161,7 +161,8 @@ def test_of_several_addresses_the_private_ones_are_left_out_and_the_others_tried
     found = ["10.0.0.1", "8.8.8.8", "::1", "9.9.9.9"]
     connected: list[str] = []
 
-    def connect(self: object, host: str, *options: Any) -> Any:
+    def connect(self: object, host: str, port: int, timeout: float, *options: Any) -> Any:
+        assert 0 < timeout <= 20
         connected.append(host)
         raise httpcore.ConnectTimeout
 

@@ -159,8 +159,9 @@ def test_a_look_finds_silent_changes_and_a_project_that_cannot_be_looked_at_keep
 
 def test_a_look_predicts_ahead_what_was_not_announced(stage: Stage) -> None:
     stage.approve(1)
-    stage.backend.learner.reconcile(stage.key)
     tasks = stage.blobs(2, first=2)
+    stage.backend.learner.reconcile(stage.key)
+    stage.backend.store.set_note(f"reconcile-seconds:{stage.key}", "1000")  # no other so soon
     stage.backend.store.set_note(f"ahead:{stage.key}", "0")  # the last pass was long ago
     stage.jobs.look()
     assert "pre_annotate" in stage.work()

@@ -1,19 +1,36 @@
 """Samples for the embedded checkpoint: made from a handful of drawn pictures, no package is fetched."""
 
 import json
+import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from model import checkpoint
 from model.canvas import MEAN, STD
-from model.pretraining import pools, shards, sources
+from model.pretraining import __main__ as command
+from model.pretraining import pools, recipes, shards, sources
 from model.pretraining.batches import brightness, draw
 from model.pretraining.pools import Pools
+from model.seggpt import SegGPTConfig
 
 PACKAGES = ("openclipart-png", "tuxpaint-stamps-default")  # one free, one copyleft
 EACH = 40  # pictures a package; three of them are for validation
+
+TINY = SegGPTConfig(
+    image_size=32,
+    patch_size=8,
+    embed_dim=32,
+    depth=2,
+    num_heads=4,
+    decoder_embed_dim=8,
+    pretrain_image_size=32,
+    merge_index=0,
+    intermediate_indices=(1,),
+)
 
 
 def cutout(rng: np.random.Generator) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
@@ -199,3 +216,29 @@ def test_without_the_packaging_tools_the_error_says_so(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(RuntimeError, match="apt-get"):
         sources.fetch(tmp_path)
+
+
+def test_one_command_goes_from_pictures_to_weights_and_resumes(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(command, "_VALIDATION", 3)
+    monkeypatch.setitem(recipes.NETWORKS, "small", TINY)
+    quick = replace(recipes.RECIPES["small"], phases=(recipes.Phase(1.0, 32, 4),))
+    monkeypatch.setitem(recipes.RECIPES, "small", quick)
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "pools").symlink_to(folder)
+    options = ["--cache", str(tmp_path / "cache"), "--output", str(tmp_path / "weights"), "--workers", "1"]
+    options += ["--groups", "4", "--every", "2", "--size", "32", "--fp32"]
+    command.main([*options, "--steps", "2"])
+    weights, run = (
+        tmp_path / "weights" / "embedded.safetensors",
+        tmp_path / "cache" / "runs" / "small-small-0",
+    )
+    first = checkpoint.identity(checkpoint.load(weights))
+    assert (run / "preview.png").exists()
+    assert "Recipe `small`, seed 0" in (tmp_path / "weights" / "README.md").read_text()
+    command.main([*options, "--steps", "4", "--resume"])
+    assert "going on at step 2" in caplog.text
+    assert checkpoint.identity(checkpoint.load(weights)) != first
+    assert torch.load(run / "state.pt", weights_only=True)["tally"]["step"] == 4

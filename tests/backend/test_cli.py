@@ -1,0 +1,227 @@
+"""The commands: what they do, and that what goes wrong is one line without a traceback."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from backend.cli import main
+from tests.backend.stage import Stage, blob, brush
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], checkpoint_file: Path) -> Run:
+    """Run a command; returns exit code, output and errors."""
+    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setenv("CHECKPOINT", str(checkpoint_file))
+    monkeypatch.setenv("DEVICE", "cpu")
+
+    def command(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["backend", *arguments])
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        said = capsys.readouterr()
+        assert "Traceback" not in said.out + said.err
+        return code, said.out, said.err
+
+    return command
+
+
+@pytest.fixture
+def data_set(tmp_path: Path) -> Path:
+    """Six pictures with masks of one class, as `evaluate` and `predict` read them."""
+    folder = tmp_path / "cells"
+    (folder / "images").mkdir(parents=True)
+    (folder / "masks").mkdir()
+    for seed in range(6):
+        image, mask = blob(seed)
+        Image.fromarray(image).save(folder / "images" / f"{seed}.png")
+        indices = Image.new("P", (64, 48))
+        indices.putdata(mask.astype(np.uint8).ravel().tolist())
+        indices.putpalette([0, 0, 0, 255, 0, 0])
+        indices.save(folder / "masks" / f"{seed}.png")
+    return folder
+
+
+@pytest.fixture
+def label_studio_in_environment(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    monkeypatch.setenv("LABEL_STUDIO_URL", stage.label_studio.url)
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", stage.label_studio.legacy_token)
+    monkeypatch.setenv("DATA_DIR", str(stage.settings.data_dir))
+    return stage
+
+
+# -- all of them ---------------------------------------------------------------------------------------------------
+def test_without_a_command_all_are_listed(run: Run) -> None:
+    code, out, err = run()
+    assert code == 2
+    for command in ("serve", "worker", "sync", "predict", "evaluate", "doctor"):
+        assert command in out + err
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("PORT", "ninety"), ("LABEL_STUDIO_URL", "studio:8080"), ("PRE_ANNOTATE", "some"), ("SHOTS", "99")],
+)
+def test_a_setting_that_is_not_understood_is_named(
+    run: Run, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    code, _, err = run("sync")
+    assert code == 1
+    assert name in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_an_option_comes_before_the_environment_and_is_named_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "9191")
+    code, _, err = run("serve", "--port", "0")
+    assert code == 1
+    assert "PORT" in err
+    assert "docs/settings.md" in err
+
+
+def test_what_an_error_says_is_not_read_as_markup(run: Run, tmp_path: Path) -> None:
+    code, _, err = run("evaluate", str(tmp_path / "[/bold] a"))
+    assert code == 1
+    assert "[/bold] a" in err
+
+
+# -- evaluate ------------------------------------------------------------------------------------------------------
+def test_evaluate_prints_a_table_and_writes_the_report(run: Run, data_set: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    code, out, err = run("evaluate", str(data_set), "--shots", "1,2", "--json", str(report))
+    assert (code, err) == (0, "")
+    rows = json.loads(report.read_text())["rows"]
+    assert [row["shots"] for row in rows] == [1, 2]
+    assert all(0 <= row["miou"] <= 1 and row["queries"] == 6 for row in rows)
+    assert "mIoU" in out
+    assert f"{rows[0]['miou']:.3f}" in out
+
+
+@pytest.mark.parametrize("shots", ["", "0", "one", "1,,2", "-1"])
+def test_evaluate_wants_numbers_of_examples(run: Run, data_set: Path, shots: str) -> None:
+    code, _, err = run("evaluate", str(data_set), f"--shots={shots}")
+    assert code == 1
+    assert "--shots" in err
+
+
+def test_evaluate_says_what_is_missing(run: Run, tmp_path: Path) -> None:
+    code, _, err = run("evaluate", str(tmp_path / "none"))
+    assert code == 1
+    assert "none" in err
+    code, _, err = run("evaluate", str(tmp_path), "--checkpoint", str(tmp_path / "weights.pth"))
+    assert code == 1
+    assert "weights.pth" in err
+
+
+# -- predict -------------------------------------------------------------------------------------------------------
+def test_predict_writes_a_mask_and_a_preview_of_each_picture(run: Run, data_set: Path, tmp_path: Path) -> None:
+    (data_set / "images" / "folder").mkdir()
+    out = tmp_path / "out"
+    code, said, err = run("predict", str(data_set / "images"), "--examples", str(data_set), "--out", str(out))
+    assert (code, err) == (0, "")
+    assert "6 masks and previews" in said
+    assert "by 6 examples" in said
+    assert sorted(file.name for file in out.iterdir())[:2] == ["0.mask.png", "0.preview.jpg"]
+    with Image.open(out / "3.mask.png") as mask, Image.open(out / "3.preview.jpg") as preview:
+        assert mask.size == preview.size == (64, 48)
+        assert set(np.unique(np.asarray(mask))) <= {0, 255}
+
+
+@pytest.mark.parametrize("what", ["no picture", "empty folder", "no examples", "damaged picture"])
+def test_predict_says_what_is_missing(run: Run, data_set: Path, tmp_path: Path, what: str) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (tmp_path / "damaged.png").write_bytes(b"no picture")
+    pictures = {"no picture": tmp_path / "none.png", "empty folder": empty, "damaged picture": tmp_path / "damaged.png"}
+    examples = empty if what == "no examples" else data_set
+    code, _, err = run(
+        "predict", str(pictures.get(what, data_set / "images")), "--examples", str(examples), "--out", str(tmp_path / "o")
+    )
+    assert code == 1
+    assert len(err.strip().splitlines()) == 1
+
+
+# -- sync ----------------------------------------------------------------------------------------------------------
+def test_sync_makes_the_examples_equal_to_label_studio_s(run: Run, label_studio_in_environment: Stage) -> None:
+    stage = label_studio_in_environment
+    annotation = stage.submit(stage.upload(blob(1)[0]), brush(blob(1)[1]), tell=False)
+    lost = stage.label_studio.add_task(stage.project, image="/data/upload/gone.png")
+    stage.submit(lost, brush(blob(2)[1]), tell=False)
+    code, out, _ = run("sync", str(stage.project))
+    assert code == 0
+    assert stage.pool == [annotation]
+    (row,) = [line for line in out.splitlines() if stage.key in line]
+    assert [cell.strip() for cell in row.split("│")[2:6]] == ["1", "0", "1", "yes"]
+    assert f"task {lost}: " in row
+    assert "pre_annotate" in stage.work()
+    stage.label_studio.withdraw(annotation)
+    code, out, _ = run("sync")  # the projects that were seen
+    assert code == 0
+    assert stage.pool == []
+
+
+def test_sync_of_projects_of_which_one_is_gone_does_the_others_and_fails(
+    run: Run, label_studio_in_environment: Stage
+) -> None:
+    stage = label_studio_in_environment
+    stage.approve(1)
+    stage.backend.store.put_label_config("99.1700000000", "<View/>", "f")
+    code, out, _ = run("sync")
+    assert code == 1
+    assert "project 99.1700000000:" in out
+    assert stage.key in out
+
+
+def test_sync_says_what_is_missing(run: Run, stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder = str(tmp_path / "new")
+    code, _, err = run("sync", "--data-dir", folder)
+    assert code == 1
+    assert "LABEL_STUDIO_URL" in err
+    monkeypatch.setenv("LABEL_STUDIO_URL", stage.label_studio.url)
+    code, _, err = run("sync", "--data-dir", folder)
+    assert code == 1
+    assert "No project has been seen" in err
+    code, _, err = run("sync", "1", "--data-dir", folder)
+    assert code == 1
+    assert "LABEL_STUDIO_API_KEY" in err
+
+
+# -- doctor --------------------------------------------------------------------------------------------------------
+def test_doctor_prints_what_it_found_and_fails_where_something_is_wrong(
+    run: Run, label_studio_in_environment: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PORT", "1")  # where nothing listens
+    stage = label_studio_in_environment
+    code, out, _ = run("doctor", "--project", str(stage.project))
+    assert code == 1
+    assert "this backend is not connected" in out
+    stage.label_studio.backends.append(
+        {"id": 1, "project": stage.project, "url": "http://127.0.0.1:1", "readable_state": "Connected"}
+    )
+    stage.label_studio.webhooks[1] = {
+        "id": 1, "project": stage.project, "url": "http://127.0.0.1:1/webhook", "headers": {}, "is_active": True
+    }  # fmt: skip
+    code, out, _ = run("doctor", "--project", str(stage.project))
+    assert code == 0
+    assert "warning" in out  # the server does not run
+    assert "error" not in out
+
+
+# -- imports -------------------------------------------------------------------------------------------------------
+def test_the_command_line_itself_loads_no_torch() -> None:
+    code = "import sys, backend.cli.main, backend.cli.serving, backend.cli.tasks, backend.cli.evaluation; print('torch' in sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "False"

@@ -1,0 +1,161 @@
+"""Doctor: what really goes wrong is found, and the remedy named."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backend.doctor import Finding, examine
+from tests.backend.loopback import Answer, LoopbackServer, Request, as_json
+from tests.backend.stage import Stage, blob
+
+
+class Server(LoopbackServer):
+    """What listens on the backend's port."""
+
+    content: Any = {"status": "UP", "model_class": "SegGPT"}  # noqa: RUF012
+
+    def answer(self, request: Request) -> Answer:
+        return as_json(self.content)
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as running:
+        yield running
+
+
+@pytest.fixture
+def healthy(staging: Callable[..., Stage], server: Server) -> Stage:
+    """A connected project with one task; nothing is wrong."""
+    stage = staging(port=server.port)
+    fake, url = stage.label_studio, f"http://127.0.0.1:{server.port}"
+    fake.backends.append({"id": 1, "project": stage.project, "url": url, "state": "CO", "readable_state": "Connected"})
+    fake.webhooks[1] = {"id": 1, "project": stage.project, "url": f"{url}/webhook", "headers": {}, "is_active": True}
+    stage.upload(blob(1)[0])
+    return stage
+
+
+def found(stage: Stage, level: str, **changes: Any) -> list[Finding]:
+    """Findings of a level about the stage's project, with settings changed."""
+    settings = stage.settings.model_copy(update=changes)
+    return [finding for finding in examine(settings, stage.project) if finding.level == level]
+
+
+def said(findings: list[Finding]) -> str:
+    return "\n".join(f"{finding.what}: {finding.found} {finding.remedy}" for finding in findings)
+
+
+def test_where_all_is_well_every_finding_says_so(healthy: Stage) -> None:
+    findings = examine(healthy.settings, healthy.project)
+    assert {finding.level for finding in findings} == {"ok"}
+    text = said(findings)
+    for part in ("64 px on cpu in float32", "answers at http://127.0.0.1", "1.23.2", "legacy token of a@example.com",
+                 "1 labels to segment", "webhook present", "image of task 1 is readable, 64 x 48"):  # fmt: skip
+        assert part in text
+
+
+def test_without_a_number_the_projects_that_were_seen_are_looked_at(healthy: Stage) -> None:
+    settings = healthy.settings
+    assert "none has been seen" in said(examine(settings))
+    healthy.setup()
+    assert f"project {healthy.project}: 'Project 1'" in said(examine(settings))
+
+
+def test_a_checkpoint_that_is_not_there_is_an_error(healthy: Stage, tmp_path: Path) -> None:
+    (finding,) = found(healthy, "error", checkpoint=str(tmp_path / "none.safetensors"))
+    assert finding.what == "checkpoint"
+    assert "none.safetensors" in finding.found
+
+
+def test_a_store_that_cannot_be_used_is_an_error(healthy: Stage, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert [finding.what for finding in found(healthy, "error", data_dir=tmp_path / "file")] == ["store"]
+
+
+def test_a_server_that_does_not_run_and_one_that_is_another_are_told_apart(healthy: Stage, server: Server) -> None:
+    server.content = {"status": "UP", "model_class": "SAM"}
+    assert "something else answers" in said(found(healthy, "error"))
+    server.content = ["no object"]
+    server.stop()
+    assert "nothing answers" in said(found(healthy, "warning"))
+
+
+def test_label_studio_that_is_not_named_is_an_error(healthy: Stage) -> None:
+    assert "LABEL_STUDIO_URL" in said(found(healthy, "error", label_studio_url=""))
+
+
+def test_a_refused_token_is_an_error_with_the_remedy(healthy: Stage) -> None:
+    healthy.label_studio.legacy_allowed = False
+    (finding,) = found(healthy, "error")
+    assert finding.what == "Label Studio"
+    assert "personal access token" in finding.found
+
+
+def test_a_project_that_is_not_there_is_an_error(healthy: Stage) -> None:
+    settings = healthy.settings
+    assert any(f.what == "project 77" and f.level == "error" for f in examine(settings, 77))
+
+
+def test_a_config_with_nothing_to_segment_is_a_warning(healthy: Stage) -> None:
+    healthy.label_studio.projects[healthy.project]["label_config"] = "<View><Image name='i' value='$image'/></View>"
+    assert "nothing to segment" in said(found(healthy, "warning"))
+
+
+def test_a_pinned_version_is_a_warning(healthy: Stage) -> None:
+    healthy.label_studio.projects[healthy.project]["model_version"] = healthy.setup()
+    assert "pinned" in said(found(healthy, "warning"))
+
+
+def test_a_backend_that_is_not_connected_is_an_error(healthy: Stage) -> None:
+    healthy.label_studio.backends.clear()
+    assert "not connected" in said(found(healthy, "error"))
+
+
+@pytest.mark.parametrize("url", ["https://seggpt.example.com", "http://seggpt:9090"])
+def test_a_backend_connected_under_another_port_may_be_ours_behind_a_proxy(healthy: Stage, url: str) -> None:
+    """It was an error, and a port that only began like ours was taken for it."""
+    healthy.label_studio.backends[0]["url"] = url
+    healthy.label_studio.webhooks[1]["url"] = f"{url}/webhook"
+    assert "does not name port 909" in said(found(healthy, "warning", port=909))
+    assert found(healthy, "error", port=909) == []
+
+
+def test_a_backend_that_is_connected_and_disconnected_is_an_error_with_the_settings_to_set(healthy: Stage) -> None:
+    healthy.label_studio.backends[0] |= {"readable_state": "Disconnected"}
+    assert "SSRF_PROTECTION_ENABLED=false" in said(found(healthy, "error"))
+
+
+def test_a_backend_without_its_webhook_is_an_error(healthy: Stage) -> None:
+    """Label Studio saves the connection and shows it as good, but makes no webhook, where the address is private."""
+    healthy.label_studio.webhooks.clear()
+    assert "no webhook points at the backend" in said(found(healthy, "error"))
+
+
+def test_with_a_password_a_webhook_that_sends_none_is_an_error(healthy: Stage) -> None:
+    assert "sends no password" in said(found(healthy, "error", basic_auth_user="label"))
+    healthy.label_studio.webhooks[1]["headers"] = {"Authorization": "Basic x"}
+    assert found(healthy, "error", basic_auth_user="label") == []
+
+
+@pytest.mark.parametrize(
+    ("data", "part"), [({"image": "/data/upload/gone.png"}, "image of task 1: "), ({"text": "x"}, "has no image under")]
+)
+def test_an_image_that_cannot_be_had_is_an_error(healthy: Stage, data: dict[str, str], part: str) -> None:
+    healthy.label_studio.tasks[1]["data"] = data
+    assert part in said(found(healthy, "error"))
+
+
+def test_where_all_tasks_are_labeled_the_image_of_one_of_them_is_tried(healthy: Stage) -> None:
+    healthy.label_studio.annotate(1, [])
+    assert "image of task 1 is readable" in said(found(healthy, "ok"))
+
+
+def test_a_project_without_tasks_has_no_image_to_try(healthy: Stage) -> None:
+    healthy.label_studio.delete_task(1)
+    assert found(healthy, "error") == []

@@ -7,6 +7,7 @@ import hashlib
 import math
 import re
 import threading
+import zlib
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -83,7 +84,7 @@ class Segmenter:
         self.device = devices.choose(device)
         self.dtype = dtype or devices.choose_dtype(self.device)
         self.identity = f"{name}-{checkpoints.identity(model)}"
-        self.model = model.eval().to(self.device, self.dtype)
+        self.model = model.eval().requires_grad_(False).to(self.device, self.dtype)
         self._ensemble = ensemble
         self._batch_size = batch_size
         self._examples = _ExampleCache(model.config.image_size)
@@ -241,20 +242,23 @@ class _ExampleCache:
     def __init__(self, size: int) -> None:
         self._size = size
         self._limit = max(1, CACHE_BYTES // (4 * size * size))
-        self._kept: OrderedDict[str, _Prepared] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, int, int], _Prepared] = OrderedDict()
         self._lock = threading.Lock()
 
     def prepare(self, example: Example) -> _Prepared:
+        # A key that is used for two contents, such as two masks of one image, must not mix them up in silence.
+        image_sum, mask_sum = (zlib.crc32(np.ascontiguousarray(part)) for part in (example.image, example.mask))
+        key = (example.key, image_sum, mask_sum)
         with self._lock:
-            if example.key in self._kept:
-                self._kept.move_to_end(example.key)
-                return self._kept[example.key]
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
         picture = canvas.resize_picture(example.image, self._size, self._size)
         mask = canvas.resize_mask(example.mask, self._size, self._size)
         digest = hashlib.blake2b(picture.tobytes() + mask.tobytes(), digest_size=16).digest()
         prepared = _Prepared(picture, mask, digest)
         with self._lock:
-            self._kept[example.key] = prepared
+            self._kept[key] = prepared
             while len(self._kept) > self._limit:
                 self._kept.popitem(last=False)
         return prepared

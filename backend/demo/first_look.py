@@ -11,7 +11,7 @@ from rich.table import Table
 
 from backend import label_config, regions
 from backend.demo.pictures import LABELS, Picture
-from backend.demo.session import Session, brush_region
+from backend.demo.session import Session, brush_region, name_of_upload
 from backend.errors import RegionError
 
 APPROVED = 3
@@ -101,7 +101,7 @@ class FirstLook:
         """The project's tasks that show one of the pictures, with its name; others are somebody else's."""
         found = []
         for task in self._session.tasks(self._project):
-            name = str(task["data"].get("image", "")).rpartition("/")[2].partition("-")[2]
+            name = name_of_upload(task)
             if name in self._pictures:
                 found.append((name, task))
         return found

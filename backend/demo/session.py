@@ -36,6 +36,12 @@ def brush_region(
     }
 
 
+def name_of_upload(task: Mapping[str, Any]) -> str:
+    """The name that a task's uploaded file had; Label Studio puts a hash and a dash before it."""
+    address = next((value for value in task["data"].values() if isinstance(value, str)), "")
+    return address.rpartition("/")[2].partition("-")[2]
+
+
 class Session:
     """A logged-in user of one Label Studio.
 
@@ -107,13 +113,12 @@ class Session:
 
     def upload(self, project: int, files: Mapping[str, bytes]) -> list[int]:
         """Upload image files, by name; each becomes a task. Returns the new task ids in the order of `files`."""
-        new = []
-        for name, content in files.items():
-            before = {task["id"] for task in self.tasks(project)}
-            form = {name: (name, content, "application/octet-stream")}
-            self.call("POST", f"/api/projects/{project}/import", files=form)
-            new += [task["id"] for task in self.tasks(project) if task["id"] not in before]
-        return new
+        before = {task["id"] for task in self.tasks(project)}
+        form = [(name, (name, content, "application/octet-stream")) for name, content in files.items()]
+        self.call("POST", f"/api/projects/{project}/import", files=form)
+        new = [task for task in self.tasks(project) if task["id"] not in before]
+        names = {name_of_upload(task): int(task["id"]) for task in new}
+        return [names[name] for name in files if name in names]
 
     def import_tasks(self, project: int, tasks: Sequence[Mapping[str, Any]]) -> list[int]:
         """Import tasks as JSON (`data`, perhaps `annotations` and `predictions`); returns the new task ids."""

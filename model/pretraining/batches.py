@@ -10,6 +10,9 @@ from torch import Tensor
 from model.canvas import MEAN, STD
 from model.pretraining.shards import Shard
 
+CONTESTED = 0.5  # share of samples with a second thing in the picture that might be meant
+ECHOED = 0.3  # share of samples whose first prompt is the query's own picture
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:
@@ -75,6 +78,8 @@ def draw(
     stack = torch.cat([pixels, drawn], dim=2)
     if paper:
         stack = _mixed(stack, rng)
+    elif not gentle:
+        stack = _echoed(_contested(stack, rng), rng)
     moved = _resized(stack, size) if gentle else _moved(stack, size, rng)
     pixels, drawn = moved[:, :, :3].clamp(0, 1), moved[:, :, 3:].clamp(0, 1)
     if not gentle:
@@ -91,6 +96,34 @@ def _resized(stack: Tensor, size: int) -> Tensor:
         stack.flatten(0, 1), size=(size, size), mode="bilinear", antialias=True, align_corners=False
     )
     return flat.reshape(*stack.shape[:3], size, size)
+
+
+def _contested(stack: Tensor, rng: np.random.Generator) -> Tensor:
+    """Paste another sample's targets into the images of about half of the samples; either may be what is wanted.
+
+    Without it, what stands out is the right answer so often that a network learns to look for that, and never looks at
+    the prompt: only the prompt tells which of the two is meant.
+    """
+    rival = stack.roll(1, 0)
+    own, theirs = stack[:, :, 3:], rival[:, :, 3:]
+    left = own * (1 - theirs)
+    wanted = torch.where(_chance(rng, len(stack), 0.5), theirs, left)
+    pasted = torch.cat([stack[:, :, :3] * (1 - theirs) + rival[:, :, :3] * theirs, wanted], dim=2)
+    cover, before = left.mean((2, 3, 4)), own.mean((2, 3, 4))
+    both_seen = ((cover > 0.3 * before) & (cover > 0.002)).all(dim=1)
+    chosen = _chance(rng, len(stack), CONTESTED) & both_seen[:, None, None, None, None]
+    return torch.where(chosen, pasted, stack)
+
+
+def _echoed(stack: Tensor, rng: np.random.Generator) -> Tensor:
+    """Let the first prompt of some samples be the query's own picture, before each is moved in its own way."""
+    echo = stack.clone()
+    echo[:, 1] = stack[:, 0]
+    return torch.where(_chance(rng, len(stack), ECHOED), echo, stack)
+
+
+def _chance(rng: np.random.Generator, count: int, share: float) -> Tensor:
+    return torch.from_numpy(rng.random(count) < share)[:, None, None, None, None]
 
 
 def _mixed(stack: Tensor, rng: np.random.Generator) -> Tensor:

@@ -110,7 +110,7 @@ def _paper_loss(painted: Tensor, batch: Batch) -> Tensor:
 
 
 def _constant_then_down(progress: float) -> float:
-    return 1.0 if progress < 0.5 else max(0.02, (1 - progress) / 0.5)
+    return 1.0 if progress < 0.6 else max(0.02, (1 - progress) / 0.4)
 
 
 def _cosine(progress: float) -> float:
@@ -157,7 +157,7 @@ def _adamw(network: SegGPT) -> list[torch.optim.Optimizer]:
 RECIPES = {
     "small": Recipe(
         name="small",
-        phases=(Phase(0.15, 48, 64), Phase(0.5, 64, 48), Phase(1.0, 96, 32)),
+        phases=(Phase(0.15, 48, 64), Phase(0.75, 64, 48), Phase(1.0, 96, 32)),
         several=0.25,
         several_from=0.3,
         paper=False,

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from httpx import Response
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import save_file
@@ -114,19 +113,24 @@ class Stage:
     """One project in the fake Label Studio, connected to one backend."""
 
     def __init__(
-        self, label_studio: FakeLabelStudio, folder: Path, checkpoint: Path, connected: bool = True, **fields: Any
+        self,
+        label_studio: FakeLabelStudio,
+        folder: Path,
+        checkpoint: Path,
+        connected: bool = True,
+        **fields: Any,
     ) -> None:
         self.label_studio = label_studio
         self.project = max(label_studio.projects, default=0) or label_studio.add_project()
-        token = {
-            "label_studio_url": label_studio.url,
-            "label_studio_api_key": label_studio.legacy_token,
-        }
-        self.settings = Settings(
-            **{"data_dir": folder, "checkpoint": str(checkpoint), "device": "cpu", "min_area": 0.0}
-            | (token if connected else {})
-            | fields
-        )
+        given: dict[str, Any] = {
+            "data_dir": folder, "checkpoint": str(checkpoint), "device": "cpu", "min_area": 0.0
+        }  # fmt: skip
+        if connected:
+            given |= {
+                "label_studio_url": label_studio.url,
+                "label_studio_api_key": label_studio.legacy_token,
+            }
+        self.settings = Settings(**(given | fields))
         self.backend: Backend = build(self.settings)
         self.jobs = Jobs(self.settings, self.backend)
         self.failed: list[BaseException] = []
@@ -155,7 +159,11 @@ class Stage:
         return [info.annotation for info in self.backend.store.pool(self.key)]
 
     def segment_by_colour(self) -> None:
-        self.backend.segmenter.segment = by_colour  # type: ignore[method-assign]  # the one stand-in, see above
+        self.segment_with(by_colour)
+
+    def segment_with(self, segment: Any) -> None:
+        """Let something stand in for the network's forward pass."""
+        self.backend.segmenter.segment = segment  # type: ignore[method-assign]  # the one stand-in, see above
 
     # -- what Label Studio sends ---------------------------------------------------------------------------------
     def setup(self) -> str:
@@ -177,7 +185,7 @@ class Stage:
         assert len(results) == len(tasks)
         return list(results)
 
-    def ask(self, *tasks: int, **fields: Any) -> Response:
+    def ask(self, *tasks: int, **fields: Any) -> Any:
         body = {
             "tasks": [{**self.label_studio.tasks[task], "annotations": [], "predictions": []} for task in tasks],
             "project": self.key, "label_config": self.label_studio.projects[self.project]["label_config"],
@@ -185,7 +193,7 @@ class Stage:
         }  # fmt: skip
         return self.client.post("/predict", json=body)
 
-    def event(self, action: str, **body: Any) -> Response:
+    def event(self, action: str, **body: Any) -> Any:
         secrets = {
             "token": INVITE_TOKEN,
             "task_data_login": "storage",
@@ -196,7 +204,7 @@ class Stage:
         assert response.status_code == 201, response.text
         return response
 
-    def annotated(self, action: str, annotation: int) -> Response:
+    def annotated(self, action: str, annotation: int) -> Any:
         row = self.label_studio.annotations[annotation]
         return self.event(action, annotation=row, task=self.label_studio.tasks[row["task"]])
 

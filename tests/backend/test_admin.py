@@ -11,7 +11,13 @@ from tests.backend.stage import Stage, blob, brush
 
 def pages(stage: Stage) -> list[str]:
     project = f"/api/projects/{stage.key}"
-    return ["/api/projects", project, f"{project}/examples", f"{project}/tasks", f"{project}/tasks/1/predictions"]
+    return [
+        "/api/projects",
+        project,
+        f"{project}/examples",
+        f"{project}/tasks",
+        f"{project}/tasks/1/predictions",
+    ]
 
 
 def test_without_a_token_only_this_machine_may_ask(stage: Stage) -> None:
@@ -25,7 +31,7 @@ def test_with_a_token_who_has_it_may_ask_from_anywhere(staging: Callable[..., St
     stage = staging(admin_token="word")  # noqa: S106
     stage.setup()
     client = TestClient(create_app(stage.backend, stage.jobs), client=("10.0.0.9", 1))
-    for headers, status in (({}, 401), ({"Authorization": "Bearer wörd".encode()}, 401), ({"Authorization": "word"}, 401),
+    for headers, status in (({}, 401), ({"Authorization": "Bearer other"}, 401), ({"Authorization": "word"}, 401),
                             ({"Authorization": "Bearer word"}, 200)):  # fmt: skip
         assert {client.get(page, headers=headers).status_code for page in pages(stage)} == {status}
     assert "ADMIN_TOKEN" in client.get("/api/projects").json()["detail"]

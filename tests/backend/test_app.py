@@ -95,11 +95,16 @@ def test_an_unknown_event_is_refused_by_name_and_not_stored(stage: Stage) -> Non
         ({"action": 3}, "no action"),
         ({"action": "START_TRAINING"}, "no project that is known"),
         ({"action": "START_TRAINING", "project": {"id": 77}}, "no project that is known"),
-        ({"action": "START_TRAINING", "project": {"id": -7, "created_at": "2026-01-01T00:00:00Z"}}, "no project that is known"),
+        (
+            {"action": "START_TRAINING", "project": {"id": -7, "created_at": "2026-01-01T00:00:00Z"}},
+            "no project that is known",
+        ),
     ],
     ids=str,
 )
-def test_an_event_that_cannot_be_placed_is_acknowledged_and_ignored(stage: Stage, body: Any, reason: str) -> None:
+def test_an_event_that_cannot_be_placed_is_acknowledged_and_ignored(
+    stage: Stage, body: Any, reason: str
+) -> None:
     answer = stage.client.post("/webhook", json=body)
     assert answer.status_code == 201
     assert answer.json() == {"status": "ignored", "reason": reason}
@@ -115,7 +120,9 @@ def test_an_event_is_stored_before_it_is_acknowledged_and_applied_by_the_worker(
     assert len(stage.pool) == 1
 
 
-def test_an_event_that_cannot_be_stored_is_not_acknowledged(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_event_that_cannot_be_stored_is_not_acknowledged(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_: Any) -> int:
         raise errors.StoreError("The disk is full.", remedy="Make room.")
 
@@ -126,7 +133,9 @@ def test_an_event_that_cannot_be_stored_is_not_acknowledged(stage: Stage, monkey
     assert (answer.status_code, answer.json()) == (503, {"detail": "The disk is full. Make room."})
 
 
-def test_an_event_without_the_project_s_time_belongs_to_the_project_seen_under_its_number(stage: Stage) -> None:
+def test_an_event_without_the_project_s_time_belongs_to_the_project_seen_under_its_number(
+    stage: Stage,
+) -> None:
     stage.setup()
     answer = stage.client.post("/webhook", json={"action": "TASKS_CREATED", "project": {"id": stage.project}})
     assert answer.json() == {"status": "stored"}
@@ -157,7 +166,9 @@ def test_setup_says_which_label_config_it_cannot_read(stage: Stage) -> None:
 
 
 def test_setup_of_a_project_with_nothing_for_us_connects_and_predicts_nothing(stage: Stage) -> None:
-    config = '<View><Text name="t" value="$t"/><Choices name="c" toName="t"><Choice value="a"/></Choices></View>'
+    config = (
+        '<View><Text name="t" value="$t"/><Choices name="c" toName="t"><Choice value="a"/></Choices></View>'
+    )
     stage.label_studio.projects[stage.project]["label_config"] = config
     assert stage.setup().endswith("-r0")
     assert stage.predict(*stage.blobs(2)) == [[], []]
@@ -253,7 +264,7 @@ def test_many_waiting_predictions_hold_up_neither_health_nor_setup_nor_events(st
         assert go_on.wait(120)
         return [np.ones(query.image.shape[:2], np.float32) for query in queries]
 
-    stage.backend.segmenter.segment = segment  # type: ignore[method-assign]
+    stage.segment_with(segment)
     with stage.client, ThreadPoolExecutor(60) as people:
         try:
             waiting = [people.submit(stage.ask, task) for _ in range(50)]
@@ -288,7 +299,9 @@ def test_an_error_is_answered_with_its_sentence_and_status(
     assert (answer.status_code, answer.json()) == (STATUS_OF[kind], {"detail": "This went wrong. Do that."})
 
 
-def test_without_the_password_nothing_but_health_and_metrics_is_answered(staging: Callable[..., Stage]) -> None:
+def test_without_the_password_nothing_but_health_and_metrics_is_answered(
+    staging: Callable[..., Stage],
+) -> None:
     stage = staging(basic_auth_user="label", basic_auth_pass="studio")  # noqa: S106
     asked = [("GET", "/versions"), ("POST", "/setup"), ("POST", "/predict"), ("POST", "/webhook")]
     for headers in ({}, {"Authorization": "Basic bGFiZWw6d3Jvbmc="}, {"Authorization": "Bearer x"}):
@@ -329,7 +342,9 @@ def test_secrets_reach_neither_log_nor_disk_nor_figures_nor_answers(
     answers.append(stage.client.get("/versions", headers={"Authorization": "Basic wrong-pass-1"}).text)
     answers.append(stage.client.get("/metrics").text)
     answers += [
-        stage.client.get(f"/api/projects/{stage.key}/{page}", headers={"Authorization": "Bearer admin-4711"}).text
+        stage.client.get(
+            f"/api/projects/{stage.key}/{page}", headers={"Authorization": "Bearer admin-4711"}
+        ).text
         for page in ("", "tasks", "examples")
     ]
     logged = "\n".join(f"{record.getMessage()} {record.exc_text or ''}" for record in caplog.records)

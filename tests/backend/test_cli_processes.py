@@ -19,7 +19,12 @@ from tests.backend.stage import blob, brush, data_uri, now, png
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-PROJECT = {"id": 1, "created_at": "2026-01-01T00:00:01Z", "label_config": LABEL_CONFIG, "token": "invite-4711"}
+PROJECT = {
+    "id": 1,
+    "created_at": "2026-01-01T00:00:01Z",
+    "label_config": LABEL_CONFIG,
+    "token": "invite-4711",
+}
 KEY = "1.1767225601"
 
 
@@ -51,9 +56,18 @@ class Served:
         self.start()
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "backend", "serve", "--port", str(self.port), "--data-dir", str(self.folder / "data")]
+        command = [
+            sys.executable,
+            "-m",
+            "backend",
+            "serve",
+            "--port",
+            str(self.port),
+            "--data-dir",
+            str(self.folder / "data"),
+        ]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, cwd=ROOT, env=self._environment, stdout=log, stderr=log)
+            self.process = subprocess.Popen(command, cwd=ROOT, env=self._environment, stdout=log, stderr=log)  # noqa: S603 - our own command line
         until(self._is_up)
 
     def _is_up(self) -> bool:
@@ -69,7 +83,8 @@ class Served:
 
     def workers(self) -> list[int]:
         """Process ids of the workers that it started."""
-        listed = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(self.process.pid)], capture_output=True, text=True)  # noqa: S607
+        command = ["ps", "-o", "pid=,args=", "--ppid", str(self.process.pid)]
+        listed = subprocess.run(command, capture_output=True, text=True)  # noqa: S603 - our own command line
         return [int(line.split()[0]) for line in listed.stdout.splitlines() if " worker " in line]
 
     def stop(self) -> None:
@@ -91,7 +106,10 @@ class Served:
         return int(answer.json()["approvals"]) if answer.status_code == 200 else 0
 
     def predict(self, seed: int) -> Any:
-        body = {"tasks": [{"id": 100 + seed, "data": {"image": data_uri(png(blob(seed)[0]))}}], "project": KEY}
+        body = {
+            "tasks": [{"id": 100 + seed, "data": {"image": data_uri(png(blob(seed)[0]))}}],
+            "project": KEY,
+        }
         return self.client.post("/predict", json=body).json()["results"][0]
 
 
@@ -163,7 +181,7 @@ def test_with_the_worker_off_events_wait_for_one_that_runs_elsewhere(
     assert served.workers() == []
     environment = {**os.environ, "CHECKPOINT": str(checkpoint_file), "DEVICE": "cpu"}
     command = [sys.executable, "-m", "backend", "worker", "--data-dir", str(tmp_path / "data")]
-    worker = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+    worker = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)  # noqa: S603 - our own command line
     try:
         until(lambda: served.approvals() == 1)
     finally:
@@ -178,7 +196,7 @@ def test_a_taken_port_is_told_in_one_line(tmp_path: Path, checkpoint_file: Path)
         port = taken.getsockname()[1]
         command = [sys.executable, "-m", "backend", "serve", "--port", str(port), "--data-dir", str(tmp_path)]
         environment = {**os.environ, "CHECKPOINT": str(checkpoint_file)}
-        ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+        ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)  # noqa: S603 - our own command line
     assert ended.returncode == 1
     (line,) = ended.stderr.strip().splitlines()
     assert f"Cannot listen on 127.0.0.1:{port}" in line

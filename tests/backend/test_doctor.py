@@ -35,8 +35,16 @@ def healthy(staging: Callable[..., Stage], server: Server) -> Stage:
     """A connected project with one task; nothing is wrong."""
     stage = staging(port=server.port)
     fake, url = stage.label_studio, f"http://127.0.0.1:{server.port}"
-    fake.backends.append({"id": 1, "project": stage.project, "url": url, "state": "CO", "readable_state": "Connected"})
-    fake.webhooks[1] = {"id": 1, "project": stage.project, "url": f"{url}/webhook", "headers": {}, "is_active": True}
+    fake.backends.append(
+        {"id": 1, "project": stage.project, "url": url, "state": "CO", "readable_state": "Connected"}
+    )
+    fake.webhooks[1] = {
+        "id": 1,
+        "project": stage.project,
+        "url": f"{url}/webhook",
+        "headers": {},
+        "is_active": True,
+    }
     stage.upload(blob(1)[0])
     return stage
 
@@ -78,7 +86,9 @@ def test_a_store_that_cannot_be_used_is_an_error(healthy: Stage, tmp_path: Path)
     assert [finding.what for finding in found(healthy, "error", data_dir=tmp_path / "file")] == ["store"]
 
 
-def test_a_server_that_does_not_run_and_one_that_is_another_are_told_apart(healthy: Stage, server: Server) -> None:
+def test_a_server_that_does_not_run_and_one_that_is_another_are_told_apart(
+    healthy: Stage, server: Server
+) -> None:
     server.content = {"status": "UP", "model_class": "SAM"}
     assert "something else answers" in said(found(healthy, "error"))
     server.content = ["no object"]
@@ -103,7 +113,9 @@ def test_a_project_that_is_not_there_is_an_error(healthy: Stage) -> None:
 
 
 def test_a_config_with_nothing_to_segment_is_a_warning(healthy: Stage) -> None:
-    healthy.label_studio.projects[healthy.project]["label_config"] = "<View><Image name='i' value='$image'/></View>"
+    healthy.label_studio.projects[healthy.project]["label_config"] = (
+        "<View><Image name='i' value='$image'/></View>"
+    )
     assert "nothing to segment" in said(found(healthy, "warning"))
 
 
@@ -126,7 +138,9 @@ def test_a_backend_connected_under_another_port_may_be_ours_behind_a_proxy(healt
     assert found(healthy, "error", port=909) == []
 
 
-def test_a_backend_that_is_connected_and_disconnected_is_an_error_with_the_settings_to_set(healthy: Stage) -> None:
+def test_a_backend_that_is_connected_and_disconnected_is_an_error_with_the_settings_to_set(
+    healthy: Stage,
+) -> None:
     healthy.label_studio.backends[0] |= {"readable_state": "Disconnected"}
     assert "SSRF_PROTECTION_ENABLED=false" in said(found(healthy, "error"))
 
@@ -144,7 +158,8 @@ def test_with_a_password_a_webhook_that_sends_none_is_an_error(healthy: Stage) -
 
 
 @pytest.mark.parametrize(
-    ("data", "part"), [({"image": "/data/upload/gone.png"}, "image of task 1: "), ({"text": "x"}, "has no image under")]
+    ("data", "part"),
+    [({"image": "/data/upload/gone.png"}, "image of task 1: "), ({"text": "x"}, "has no image under")],
 )
 def test_an_image_that_cannot_be_had_is_an_error(healthy: Stage, data: dict[str, str], part: str) -> None:
     healthy.label_studio.tasks[1]["data"] = data

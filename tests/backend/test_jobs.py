@@ -187,7 +187,13 @@ def test_a_look_gives_webhooks_the_password_that_label_studio_leaves_out_of_even
         {"id": 1, "project": stage.project, "url": "http://seggpt:9090", "basic_auth_user": "label"}
     )
     for number, url in ((1, "http://seggpt:9090/webhook"), (2, "http://elsewhere/webhook")):
-        fake.webhooks[number] = {"id": number, "project": stage.project, "url": url, "headers": {}, "is_active": True}
+        fake.webhooks[number] = {
+            "id": number,
+            "project": stage.project,
+            "url": url,
+            "headers": {},
+            "is_active": True,
+        }
     stage.setup()
     stage.jobs.look()
     stage.work()

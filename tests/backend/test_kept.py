@@ -28,7 +28,9 @@ def store(tmp_path: Path) -> Iterator[Store]:
     opened.close()
 
 
-def predicted(store: Store, at: float, masks: Mapping[str, NDArray[np.bool_]], revision: str = "r1", **fields: Any) -> None:
+def predicted(
+    store: Store, at: float, masks: Mapping[str, NDArray[np.bool_]], revision: str = "r1", **fields: Any
+) -> None:
     context = fields.pop("context", dict.fromkeys(masks, ("key",)))
     packed = {target: pack_mask(mask, PREDICTION_SIDE) for target, mask in masks.items() if mask.any()}
     store.put_prediction(PredictionRecord(KEY, 5, revision, at, 0.5, context, packed, **fields))

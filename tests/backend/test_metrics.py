@@ -35,7 +35,9 @@ def test_metrics_show_requests_predictions_events_pools_kept_iou_and_queues(stag
     stage.event("TASKS_CREATED")
     seen = figures(stage.client.get("/metrics").text)
     assert seen["seggpt_request_seconds_count", "predict"] == 2
-    outcomes = {name: seen["seggpt_predictions_total", name] for name in ("done", "failed", "unready", "unreached")}
+    outcomes = {
+        name: seen["seggpt_predictions_total", name] for name in ("done", "failed", "unready", "unreached")
+    }
     assert outcomes == {"done": 1, "failed": 1, "unready": 2, "unreached": 0}
     assert seen["seggpt_events_total", "ANNOTATION_CREATED"] == 2
     assert seen["seggpt_events_total", "other"] == 1

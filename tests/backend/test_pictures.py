@@ -31,7 +31,9 @@ def test_a_pixel_of_a_shrunk_mask_is_set_where_half_of_its_area_is() -> None:
     mask = np.zeros((8, 8), bool)
     mask[:, :3] = True
     small = unpack_mask(pack_mask(mask, 4))
-    assert small.tolist() == [[True, True, False, False]] * 4  # three columns of eight: one and a half of four
+    assert (
+        small.tolist() == [[True, True, False, False]] * 4
+    )  # three columns of eight: one and a half of four
 
 
 def test_a_mask_and_its_image_are_shrunk_alike() -> None:

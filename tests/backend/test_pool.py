@@ -25,7 +25,12 @@ def test_a_pool_within_bounds_stays_as_it_is() -> None:
 
 
 def test_of_the_two_most_alike_the_older_leaves_so_that_variety_stays() -> None:
-    pool = [example(0, "drawn", 1, 0), example(1, "drawn", 0, 1), example(2, "drawn", 0.05, 1), example(3, "drawn", -1, 0)]
+    pool = [
+        example(0, "drawn", 1, 0),
+        example(1, "drawn", 0, 1),
+        example(2, "drawn", 0.05, 1),
+        example(3, "drawn", -1, 0),
+    ]
     assert surplus(pool, 3) == ["1"]
 
 
@@ -55,8 +60,13 @@ def test_where_descriptors_cannot_be_compared_the_oldest_leaves(odd: tuple[float
     assert surplus([example(number) for number in range(4)], 2) == ["0", "1"]
 
 
-@given(st.lists(st.tuples(st.sampled_from(KINDS), st.floats(-1, 1), st.floats(0.1, 1)), max_size=12), st.integers(1, 6))
-def test_exactly_as_many_leave_as_there_are_too_many(rows: list[tuple[ApprovalKind, float, float]], size: int) -> None:
+@given(
+    st.lists(st.tuples(st.sampled_from(KINDS), st.floats(-1, 1), st.floats(0.1, 1)), max_size=12),
+    st.integers(1, 6),
+)
+def test_exactly_as_many_leave_as_there_are_too_many(
+    rows: list[tuple[ApprovalKind, float, float]], size: int
+) -> None:
     pool = [example(number, kind, x, y) for number, (kind, x, y) in enumerate(rows)]
     gone = surplus(pool, size)
     assert len(set(gone)) == len(gone) == max(0, len(pool) - size)

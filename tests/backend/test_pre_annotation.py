@@ -33,7 +33,9 @@ def ready(stage: Stage) -> Stage:
     return stage
 
 
-def test_when_tasks_arrive_their_masks_are_waiting_under_the_current_version_in_stream_order(ready: Stage) -> None:
+def test_when_tasks_arrive_their_masks_are_waiting_under_the_current_version_in_stream_order(
+    ready: Stage,
+) -> None:
     tasks = ready.blobs(20, first=2)
     ready.event("TASKS_CREATED", tasks=[ready.label_studio.tasks[task] for task in tasks])
     ready.work()
@@ -220,7 +222,9 @@ def test_superseded_predictions_that_cannot_be_deleted_stay_for_now(
     assert "stay for now" in caplog.text
 
 
-def test_left_overs_that_are_gone_or_cannot_be_predicted_do_not_hold_up_those_behind_them(ready: Stage) -> None:
+def test_left_overs_that_are_gone_or_cannot_be_predicted_do_not_hold_up_those_behind_them(
+    ready: Stage,
+) -> None:
     """The first eight were asked for again and again where they were gone: there was no end, and the rest never came."""
     tasks = ready.blobs(2 * STEP_TASKS + 3, first=2)
     for task in tasks[: STEP_TASKS + 1]:

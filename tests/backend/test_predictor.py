@@ -63,7 +63,7 @@ def slow(stage: Stage, clock: Clock, seconds: Callable[[int], float]) -> list[in
         batches.append(len(queries))
         return by_colour(queries)
 
-    stage.backend.segmenter.segment = segment  # type: ignore[method-assign]
+    stage.segment_with(segment)
     return batches
 
 
@@ -220,7 +220,7 @@ def test_where_memory_runs_out_the_tasks_fail_with_the_reason(stage: Stage) -> N
     def segment(_: object) -> Any:
         raise DeviceMemoryError("one picture needs more than there is")
 
-    stage.backend.segmenter.segment = segment  # type: ignore[method-assign]
+    stage.segment_with(segment)
     predictions = predict(stage, tasks)
     assert predictions.failed.keys() == set(tasks)
     assert "needs more than there is" in predictions.failed[tasks[0]]
@@ -253,7 +253,9 @@ def test_several_image_tags_are_predicted_each_on_its_own_image(staging: Callabl
         names = [stage.label_studio.tasks[task]["data"]["image"] for task in (one, other)]
         return stage.label_studio.add_task(stage.project, left=names[0], right=names[1])
 
-    stage.submit(pair(left, right), brush(on_left, control="ta", image="a"), brush(on_right, control="tb", image="b"))
+    stage.submit(
+        pair(left, right), brush(on_left, control="ta", image="a"), brush(on_right, control="tb", image="b")
+    )
     stage.work()
     (new, on_new), (other, on_other) = blob(3), blob(4, 40, 80)
     task = pair(new, other)

@@ -62,7 +62,10 @@ def test_a_project_key_is_a_number_a_dot_and_a_second(text: str) -> None:
     assert is_project_key(text)
 
 
-@pytest.mark.parametrize("text", ["", "1", "1.", ".5", "a.b", "1.2.3", "-1.5", "1.-5", "١.٢", "1.5\n", "True.5", None, 1.5])
+@pytest.mark.parametrize(
+    "text",
+    ["", "1", "1.", ".5", "a.b", "1.2.3", "-1.5", "1.-5", "\u0661.\u0662", "1.5\n", "True.5", None, 1.5],
+)
 def test_what_is_no_project_key_is_told_apart(text: Any) -> None:
     assert not is_project_key(text)
 
@@ -89,11 +92,19 @@ def test_setup_and_predict_read_a_project_that_comes_as_a_number(value: bool) ->
 
 
 def test_setup_reads_missing_and_null_fields_as_empty() -> None:
-    missing, null = SetupRequest.model_validate({}), SetupRequest.model_validate(
-        {"project": None, "schema": None, "hostname": None, "access_token": None}
+    missing, null = (
+        SetupRequest.model_validate({}),
+        SetupRequest.model_validate(
+            {"project": None, "schema": None, "hostname": None, "access_token": None}
+        ),
     )
     assert missing == null
-    assert (missing.project, missing.label_config, missing.hostname, missing.access_token) == (None, "", "", "")
+    assert (missing.project, missing.label_config, missing.hostname, missing.access_token) == (
+        None,
+        "",
+        "",
+        "",
+    )
 
 
 def test_a_setup_request_never_shows_its_token() -> None:

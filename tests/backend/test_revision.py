@@ -47,7 +47,9 @@ def test_the_name_says_checkpoint_and_generation_and_is_recognised_as_ours() -> 
     assert revision.is_ours("seggpt-embedded-1a2b3c4d-r12")
 
 
-@pytest.mark.parametrize("version", [None, 3, "", "fake-v1", "seggpt-x", "seggpt-x-r1\n", "my-seggpt-x-r1", "seggpt--r1"])
+@pytest.mark.parametrize(
+    "version", [None, 3, "", "fake-v1", "seggpt-x", "seggpt-x-r1\n", "my-seggpt-x-r1", "seggpt--r1"]
+)
 def test_a_version_of_another_backend_is_not_ours(version: object) -> None:
     assert not revision.is_ours(version)
 
@@ -60,7 +62,9 @@ def test_an_unknown_project_has_the_first_revision_and_nothing_to_predict(store:
 
 
 def test_a_snapshot_holds_targets_and_their_examples_oldest_first(store: Store) -> None:
-    config = parse(LABEL_CONFIG.replace('<Label value="cell"/>', '<Label value="cell"/><Label value="debris"/>'))
+    config = parse(
+        LABEL_CONFIG.replace('<Label value="cell"/>', '<Label value="cell"/><Label value="debris"/>')
+    )
     store.put_label_config(KEY, LABEL_CONFIG.replace("<Label", '<Label value="debris"/><Label', 1), "f")
     store.move_generation(KEY)
     for annotation in (2, 1):

@@ -48,16 +48,23 @@ def test_a_value_that_is_not_understood_is_refused_with_the_name_of_its_setting(
 ) -> None:
     with pytest.raises(ValidationError) as refused:
         set_all(monkeypatch, **{name: value})
-    assert [error["loc"][0] for error in refused.value.errors()] == [name.lower() if name != "BACKEND_HOST" else name]
+    assert [error["loc"][0] for error in refused.value.errors()] == [
+        name.lower() if name != "BACKEND_HOST" else name
+    ]
 
 
-@pytest.mark.parametrize(("value", "limit"), [("off", 0), ("OFF", 0), ("all", None), (" All ", None), ("25", 25), ("0", 0)])
-def test_pre_annotate_is_off_all_or_a_number(monkeypatch: pytest.MonkeyPatch, value: str, limit: int | None) -> None:
+@pytest.mark.parametrize(
+    ("value", "limit"), [("off", 0), ("OFF", 0), ("all", None), (" All ", None), ("25", 25), ("0", 0)]
+)
+def test_pre_annotate_is_off_all_or_a_number(
+    monkeypatch: pytest.MonkeyPatch, value: str, limit: int | None
+) -> None:
     assert set_all(monkeypatch, PRE_ANNOTATE=value).pre_annotate_limit == limit
 
 
 @pytest.mark.parametrize(
-    ("value", "hosts"), [("a.b", ("a.b",)), (" A.b:9000 , c ,, ", ("a.b:9000", "c")), (("x", "y"), ("x", "y"))]
+    ("value", "hosts"),
+    [("a.b", ("a.b",)), (" A.b:9000 , c ,, ", ("a.b:9000", "c")), (("x", "y"), ("x", "y"))],
 )
 def test_allowed_hosts_are_comma_separated(value: Any, hosts: tuple[str, ...]) -> None:
     assert Settings(allowed_hosts=value).allowed_hosts == hosts

@@ -13,9 +13,7 @@ import pytest
 from backend.supervisor import Supervisor
 
 LISTENS = "import sys; out = open(sys.argv[1], 'a')\nfor line in sys.stdin: out.write(line); out.flush()"
-STUBBORN = (
-    "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); open(sys.argv[1], 'a').close(); time.sleep(600)"
-)
+STUBBORN = "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); open(sys.argv[1], 'a').close(); time.sleep(600)"
 WORD = {"hostname": "http://studio", "access_token": "word"}
 LINE = '{"hostname": "http://studio", "access_token": "word"}\n'
 
@@ -70,7 +68,9 @@ def test_what_is_told_reaches_the_child_now_and_after_every_restart_and_only_onc
     assert "other" not in caplog.text
 
 
-def test_stopping_ends_the_child_and_no_other_is_started(supervised: Callable[[str], tuple[Supervisor, Path]]) -> None:
+def test_stopping_ends_the_child_and_no_other_is_started(
+    supervised: Callable[[str], tuple[Supervisor, Path]],
+) -> None:
     supervisor, heard = supervised(LISTENS)
     supervisor.start()
     supervisor.tell(WORD)
@@ -83,7 +83,9 @@ def test_stopping_ends_the_child_and_no_other_is_started(supervised: Callable[[s
     assert read(heard) == LINE
 
 
-def test_a_child_that_does_not_listen_is_ended_by_force(supervised: Callable[[str], tuple[Supervisor, Path]]) -> None:
+def test_a_child_that_does_not_listen_is_ended_by_force(
+    supervised: Callable[[str], tuple[Supervisor, Path]],
+) -> None:
     supervisor, ready = supervised(STUBBORN)
     supervisor.start()
     until(ready.exists)
@@ -93,7 +95,9 @@ def test_a_child_that_does_not_listen_is_ended_by_force(supervised: Callable[[st
         os.kill(ended, 0)
 
 
-def test_stopping_what_was_never_started_does_nothing(supervised: Callable[[str], tuple[Supervisor, Path]]) -> None:
+def test_stopping_what_was_never_started_does_nothing(
+    supervised: Callable[[str], tuple[Supervisor, Path]],
+) -> None:
     supervised(LISTENS)[0].stop()
 
 

@@ -24,7 +24,7 @@ def test_health_setup_versions_and_webhooks_are_answered_while_a_batch_is_comput
     batch = {
         "project": stage.key,
         "label_config": LABEL_CONFIG,
-        "tasks": [{"id": 10_000_000 + n, "data": {"image": image}} for n in range(40)],
+        "tasks": [{"id": 10_000_000 + n, "data": {"image": image}} for n in range(24)],
         "params": {"context": None},
     }
     with ThreadPoolExecutor(1) as pool:
@@ -48,7 +48,7 @@ def test_health_setup_versions_and_webhooks_are_answered_while_a_batch_is_comput
 
 def test_an_annotation_submitted_while_a_batch_is_computed_is_learned(make_stage: MakeStage) -> None:
     stage = make_stage(pictures=0)
-    tasks = stage.upload([draw(number, width=240, height=180) for number in range(1, 13)])
+    tasks = stage.upload([draw(number, width=240, height=180) for number in range(1, 9)])
     first, second, *others = tasks
     annotation = stage.approve(first)
     stage.wait_taught(*((annotation, label) for label in LABELS))

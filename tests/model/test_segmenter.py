@@ -380,3 +380,16 @@ def test_importing_leaves_threads_and_files_alone(tmp_path: Path) -> None:
     )
     assert ended.returncode == 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_masks_under_one_key_are_not_mixed_up(segmenter: Segmenter) -> None:
+    """The resized examples were kept by key alone: with one key for both, the second mask gave the first one's answer."""
+    random = np.random.default_rng(5)
+    image = random.integers(0, 255, (40, 40, 3), dtype=np.uint8)
+    left = np.zeros((40, 40), np.bool_)
+    left[:, :20] = True
+    query = random.integers(0, 255, (40, 40, 3), dtype=np.uint8)
+    answers = [
+        segmenter.segment([Query(query, Context((Example("same", image, mask),)))])[0] for mask in (left, ~left)
+    ]
+    assert not np.array_equal(answers[0], answers[1])

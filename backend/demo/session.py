@@ -3,6 +3,7 @@
 The backend's own client is `backend.label_studio`; this one plays the annotator and the owner of the project.
 """
 
+import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -118,7 +119,10 @@ class Session:
         self.call("POST", f"/api/projects/{project}/import", files=form)
         new = [task for task in self.tasks(project) if task["id"] not in before]
         names = {name_of_upload(task): int(task["id"]) for task in new}
-        return [names[name] for name in files if name in names]
+        kept = (
+            re.sub(r"[^-\w.]", "", name.strip().replace(" ", "_")) for name in files
+        )  # as Label Studio stores it
+        return [names[name] for name in kept if name in names]
 
     def import_tasks(self, project: int, tasks: Sequence[Mapping[str, Any]]) -> list[int]:
         """Import tasks as JSON (`data`, perhaps `annotations` and `predictions`); returns the new task ids."""

@@ -11,6 +11,8 @@ from PIL import Image, ImageFilter
 from model.checkpoint import EMBEDDED
 from tests.backend.stage import Stage, brush, mask_of
 
+pytestmark = pytest.mark.slow
+
 
 def scene(seed: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """A reddish blob on a mottled green ground, with a blue distractor; and the blob."""
@@ -42,7 +44,9 @@ def embedded(staging: Callable[..., Stage], missing: Callable[[str], NoReturn]) 
     return staging(checkpoint="embedded", min_area=0.0002)
 
 
-def test_one_approved_mask_finds_its_like_on_the_next_pictures_and_three_do_not_worse(embedded: Stage) -> None:
+def test_one_approved_mask_finds_its_like_on_the_next_pictures_and_three_do_not_worse(
+    embedded: Stage,
+) -> None:
     scenes = {embedded.upload(image): mask for image, mask in map(scene, range(10, 15))}
 
     def quality() -> float:
@@ -60,7 +64,6 @@ def test_one_approved_mask_finds_its_like_on_the_next_pictures_and_three_do_not_
         embedded.submit(embedded.upload(image), brush(mask))
         embedded.work()
         figures.append(quality())
-    import sys; sys.stderr.write(f"FIG {figures}\n")
     assert figures[0] > 0.5
     assert figures[2] > figures[0] - 0.05
 
@@ -71,7 +74,6 @@ def test_the_score_sorts_what_was_found_before_what_was_not(embedded: Stage) -> 
     embedded.work()
     pictures = [embedded.upload(scene(seed)[0]) for seed in (20, 21)]
     noise = np.random.default_rng(1).integers(0, 255, (180, 240, 3)).astype(np.uint8)
-    *found, lost = [prediction["score"] for prediction in embedded.predict(*pictures, embedded.upload(noise))]
-    import sys; sys.stderr.write(f"SC {found} {lost}\n")
-    assert min(found) > 0.5
-    assert lost < 1
+    predictions = embedded.predict(*pictures, embedded.upload(noise))
+    *found, lost = [prediction["score"] for prediction in predictions]
+    assert min(found) > lost + 0.1

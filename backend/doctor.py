@@ -155,7 +155,12 @@ def _connection(
     if not any(hook.get("is_active") for hook in hooks):
         yield Finding("error", what, "no webhook points at the backend: it learns only when it looks", _SSRF)
     elif settings.basic_auth_user and not any(hook.get("headers") for hook in hooks):
-        yield Finding("error", what, "the webhook sends no password", "Start the worker: it registers one at its next look (RECONCILE_EVERY).")
+        yield Finding(
+            "error",
+            what,
+            "the webhook sends no password",
+            "Start the worker: it registers one at its next look (RECONCILE_EVERY).",
+        )
     else:
         yield Finding("ok", what, "webhook present")
 

@@ -33,6 +33,7 @@ _LEARN_LEASE = 30.0  # renewed with every event; what a worker that died held is
 _GIVE_WAY = 0.5
 _TROUBLE_PAUSE = 15.0
 _TROUBLES = 40
+_RECONCILE_LEASE = 120.0  # two at a time do no harm; one that was killed must not block for long
 _PASS_EVERY = 600.0  # a pass now and then finds what failed or was not announced
 _URGENT, _USUAL, _LATER = 100, 50, 10
 
@@ -200,7 +201,7 @@ def _apply(backend: Backend, jobs: Jobs, event: Event) -> None:
 def reconcile(backend: Backend, jobs: Jobs, project: str) -> None:
     """Make the project's approvals equal to Label Studio's export."""
     owner = uuid.uuid4().hex
-    if not backend.store.acquire("reconcile", owner, 600.0):
+    if not backend.store.acquire("reconcile", owner, _RECONCILE_LEASE):
         jobs.reconcile(project, delay=2.0)
         return
     try:

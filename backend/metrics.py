@@ -37,7 +37,10 @@ class Metrics:
             registry=self.registry,
         )
         self.kept_count = Gauge(
-            "seggpt_kept_iou_count", "Kept IoUs recorded, one for each annotation and target", ["project"], registry=self.registry
+            "seggpt_kept_iou_count",
+            "Kept IoUs recorded, one for each annotation and target",
+            ["project"],
+            registry=self.registry,
         )
         self.queue = Gauge("seggpt_queue_depth", "Jobs waiting, by lane", ["lane"], registry=self.registry)
         self.pending_events = Gauge(

@@ -247,7 +247,9 @@ class _ExampleCache:
 
     def prepare(self, example: Example) -> _Prepared:
         # A key that is used for two contents, such as two masks of one image, must not mix them up in silence.
-        image_sum, mask_sum = (zlib.crc32(np.ascontiguousarray(part).data) for part in (example.image, example.mask))
+        image_sum, mask_sum = (
+            zlib.crc32(np.ascontiguousarray(part).data) for part in (example.image, example.mask)
+        )
         key = (example.key, image_sum, mask_sum)
         with self._lock:
             if key in self._kept:

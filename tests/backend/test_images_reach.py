@@ -279,3 +279,13 @@ def test_a_server_that_speaks_no_tls_is_said_to(
 def test_a_host_that_nobody_knows_is_said(fake_label_studio: FakeLabelStudio) -> None:
     with pytest.raises(ImageError, match=r"nobody\.invalid is not known"):
         loader_of(fake_label_studio).open("http://nobody.invalid/a.png")
+
+
+@pytest.mark.parametrize("location", ["//[half", "http://[half", "//user:password@example.com/"])
+def test_a_redirect_that_cannot_be_read_is_an_image_error(
+    fake_label_studio: FakeLabelStudio, location: str
+) -> None:
+    fake_label_studio.uploads["/data/upload/1/a.png"] = Answer(302, b"", {"Location": location})
+    with pytest.raises(ImageError, match=r"cannot be (read|used)") as caught:
+        loader_of(fake_label_studio).open("/data/upload/1/a.png")
+    assert "password" not in str(caught.value)

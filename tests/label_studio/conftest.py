@@ -19,7 +19,7 @@ from tests.label_studio.stage import RunningBackend, RunningLabelStudio, Stage
 
 LABEL_CONFIG = (REPOSITORY / "label_config.xml").read_text()
 HERE = Path(__file__).parent
-KEPT = ("PATH", "LANG", "TMPDIR", "CHECKPOINT")
+KEPT = ("PATH", "LANG", "TMPDIR")
 
 StartBackend = Callable[..., RunningBackend]
 MakeStage = Callable[..., Stage]

@@ -59,8 +59,9 @@ def test_an_approved_mask_predicts_the_other_tasks_unasked(stage: Stage) -> None
         assert labels_of(prediction) <= set(LABELS)
         assert 0 <= prediction["score"] <= 1
         assert all(region["origin"] == "prediction" for region in prediction["result"])
-    ious = [stage.iou(task, prediction, RED) for task, prediction in predictions.items()]
-    assert sum(ious) / len(ious) > 0.5, ious
+    for label in LABELS:  # a mask that ignored its examples could be right for one of them at most
+        ious = [stage.iou(task, prediction, label) for task, prediction in predictions.items()]
+        assert sum(ious) / len(ious) > 0.5, (label, ious)
     assert stage.session.predictions(first) == [], "a task that has its annotation needs no prediction"
 
 

@@ -390,6 +390,7 @@ def test_two_masks_under_one_key_are_not_mixed_up(segmenter: Segmenter) -> None:
     left[:, :20] = True
     query = random.integers(0, 255, (40, 40, 3), dtype=np.uint8)
     answers = [
-        segmenter.segment([Query(query, Context((Example("same", image, mask),)))])[0] for mask in (left, ~left)
+        segmenter.segment([Query(query, Context((Example("same", image, mask),)))])[0]
+        for mask in (left, ~left)
     ]
     assert not np.array_equal(answers[0], answers[1])

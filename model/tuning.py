@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
@@ -308,7 +309,7 @@ class Tuning:
             tensors = load_tensors(saved)
             numbers = dict(zip(_NUMBERS, tensors["numbers"].tolist(), strict=True))
             parts = {name: tensors[name] for name in ("image", "mask", "best_image", "best_mask")}
-        except (KeyError, ValueError, OSError, RuntimeError) as error:
+        except (KeyError, ValueError, SafetensorError) as error:
             raise TuningError(f"the saved tuning cannot be read: {error}") from None
         if any(part.shape != self._state.image.shape for part in parts.values()):
             raise TuningError("the saved tuning was made for a network of another size")

@@ -79,7 +79,7 @@ def draw(
     if paper:
         stack = _mixed(stack, rng)
     elif not gentle:
-        stack = _echoed(_contested(stack, rng), rng)
+        stack = echoed(contested(stack, rng), rng)
     moved = _resized(stack, size) if gentle else _moved(stack, size, rng)
     pixels, drawn = moved[:, :, :3].clamp(0, 1), moved[:, :, 3:].clamp(0, 1)
     if not gentle:
@@ -98,11 +98,18 @@ def _resized(stack: Tensor, size: int) -> Tensor:
     return flat.reshape(*stack.shape[:3], size, size)
 
 
-def _contested(stack: Tensor, rng: np.random.Generator) -> Tensor:
+def contested(stack: Tensor, rng: np.random.Generator) -> Tensor:
     """Paste another sample's targets into the images of about half of the samples; either may be what is wanted.
 
     Without it, what stands out is the right answer so often that a network learns to look for that, and never looks at
     the prompt: only the prompt tells which of the two is meant.
+
+    Args:
+        stack: `[B, P, 4, H, W]`, pictures with their masks as the fourth channel, 0 to 1.
+        rng: source of chance.
+
+    Returns:
+        As `stack`. A sample in which either thing would be hidden somewhere stays as it is.
     """
     rival = stack.roll(1, 0)
     own, theirs = stack[:, :, 3:], rival[:, :, 3:]
@@ -115,8 +122,13 @@ def _contested(stack: Tensor, rng: np.random.Generator) -> Tensor:
     return torch.where(chosen, pasted, stack)
 
 
-def _echoed(stack: Tensor, rng: np.random.Generator) -> Tensor:
-    """Let the first prompt of some samples be the query's own picture, before each is moved in its own way."""
+def echoed(stack: Tensor, rng: np.random.Generator) -> Tensor:
+    """Let the first prompt of some samples be the query's own picture, before each is moved in its own way.
+
+    Args:
+        stack: `[B, P, 4, H, W]`, the query first.
+        rng: source of chance.
+    """
     echo = stack.clone()
     echo[:, 1] = stack[:, 0]
     return torch.where(_chance(rng, len(stack), ECHOED), echo, stack)

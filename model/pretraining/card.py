@@ -26,6 +26,7 @@ class Facts:
         validation: IoU by task on kept-apart pictures and concepts.
         sets: by evaluation set, mIoU by number of shots.
         permissive: what leaving out the copyleft images costs, in words.
+        history: what else happened on the way, in whole sentences.
     """
 
     recipe: str
@@ -40,6 +41,7 @@ class Facts:
     validation: Mapping[str, float] = field(default_factory=dict)
     sets: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     permissive: str = "not measured"
+    history: str = ""
 
 
 def write(path: Path, facts: Facts) -> None:
@@ -77,6 +79,8 @@ def _training(facts: Facts) -> str:
         f"- Shares of the tasks: {shares}. For validation only: {kept}.\n"
         f"- Sizes: {sizes}. Stored in half precision, loaded in single precision.\n"
         "- Masks are painted white on black; read the mean of the channels."
+        + f"\n- {facts.history}"
+        * bool(facts.history)
     )
 
 

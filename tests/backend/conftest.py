@@ -1,5 +1,6 @@
 """What tests of the backend share: Label Studio's part of the network, faked on loopback."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -7,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from backend.cli import main
 from tests.backend.fake_label_studio import FakeLabelStudio
 from tests.backend.loopback import FakeBucket
-from tests.backend.stage import Stage, staged, write_random_checkpoint
+from tests.backend.stage import Run, Stage, staged, write_random_checkpoint
 
 
 @pytest.fixture
@@ -48,3 +50,25 @@ def staging(
             return opened.enter_context(staged(fake_label_studio, **fields))
 
         yield make
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], checkpoint_file: Path) -> Run:
+    """Run a command; returns exit code, output and errors."""
+    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setenv("CHECKPOINT", str(checkpoint_file))
+    monkeypatch.setenv("DEVICE", "cpu")
+
+    def command(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["backend", *arguments])
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        said = capsys.readouterr()
+        assert "Traceback" not in said.out + said.err
+        return code, said.out, said.err
+
+    return command

@@ -7,7 +7,7 @@ test needs masks that mean something, `by_colour` stands in for the network's fo
 import base64
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -33,6 +33,9 @@ from tests.backend.fake_label_studio import FakeLabelStudio
 INVITE_TOKEN, STORAGE_PASSWORD = "invite-0a1b2c3d4e5f", "storage-password-77"
 LOOPBACK = ("127.0.0.1", 50_000)
 _FAR = timedelta(days=365)
+
+Run = Callable[..., tuple[int, str, str]]
+"""A command and its arguments to exit code, output and errors; see the fixture `run`."""
 
 
 def write_random_checkpoint(path: Path) -> Path:

@@ -3,39 +3,13 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from backend.cli import main
-from tests.backend.stage import Stage, blob, brush
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], checkpoint_file: Path) -> Run:
-    """Run a command; returns exit code, output and errors."""
-    monkeypatch.setenv("COLUMNS", "300")
-    monkeypatch.setenv("CHECKPOINT", str(checkpoint_file))
-    monkeypatch.setenv("DEVICE", "cpu")
-
-    def command(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["backend", *arguments])
-        capsys.readouterr()
-        try:
-            main()
-            code = 0
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        said = capsys.readouterr()
-        assert "Traceback" not in said.out + said.err
-        return code, said.out, said.err
-
-    return command
+from tests.backend.stage import Run, Stage, blob, brush
 
 
 @pytest.fixture

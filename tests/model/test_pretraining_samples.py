@@ -13,7 +13,7 @@ from model import checkpoint
 from model.canvas import MEAN, STD
 from model.pretraining import __main__ as command
 from model.pretraining import pools, recipes, shards, sources
-from model.pretraining.batches import brightness, draw
+from model.pretraining.batches import CONTESTED, ECHOED, brightness, contested, draw, echoed
 from model.pretraining.pools import Pools
 from model.seggpt import SegGPTConfig
 
@@ -192,6 +192,39 @@ def test_variation_never_loses_the_target(shard: shards.Shard) -> None:
         share = batch.target.mean((1, 2))
         assert (share > 0.0005).all()
         assert (share < 0.9995).all()
+
+
+def stack(samples: int) -> torch.Tensor:
+    """Each sample is one grey square on black, elsewhere and of another grey than its neighbour's."""
+    made = torch.zeros(samples, 2, 4, 32, 32)
+    for sample in range(samples):
+        row, column = 4 + 14 * (sample % 2), 4 + 14 * (sample // 2 % 2)
+        made[sample, :, :3, row : row + 8, column : column + 8] = (sample + 1) / samples
+        made[sample, :, 3, row : row + 8, column : column + 8] = 1
+    return made
+
+
+def test_of_two_things_in_a_contested_picture_only_the_mask_tells_which_is_meant() -> None:
+    before = stack(200)
+    after = contested(before, np.random.default_rng(0))
+    seen = torch.stack([sample[0, 0].unique().count_nonzero() for sample in after])
+    assert set(seen.tolist()) == {1, 2}
+    both = seen == 2
+    assert abs(float(both.float().mean()) - CONTESTED) < 0.15
+    kept = (after[both, :, 3] == before[both, :, 3]).all((1, 2, 3))
+    switched = (after[both, :, 3] == before.roll(1, 0)[both, :, 3]).all((1, 2, 3))
+    assert (kept | switched).all()
+    assert 0.3 < kept.float().mean() < 0.7
+    assert torch.equal(after[~both], before[~both])
+
+
+def test_an_echo_shows_the_querys_own_picture_as_the_first_prompt() -> None:
+    before = torch.rand(200, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    after = echoed(before, np.random.default_rng(0))
+    same = (after[:, 1] == before[:, 0]).all((1, 2, 3))
+    assert abs(float(same.float().mean()) - ECHOED) < 0.12
+    assert torch.equal(after[:, [0, 2]], before[:, [0, 2]])
+    assert torch.equal(after[~same], before[~same])
 
 
 def test_every_source_names_its_package_and_licence() -> None:

@@ -89,7 +89,7 @@ def _figures(facts: Facts) -> str:
     if facts.sets:
         lines += [
             "",
-            "mIoU by `python -m backend evaluate`; none of these images was trained on.",
+            "mIoU by `python -m backend evaluate`; none of these images was trained on. A mean is over the sets with enough images for so many shots.",
             "",
         ]
         lines += _table(facts.sets)

@@ -23,11 +23,6 @@ def pays_at(approvals: int) -> bool:
     return approvals == low
 
 
-def pays_between(before: int, after: int) -> bool:
-    """Whether any approval after number `before`, up to number `after`, moves the revision."""
-    return any(pays_at(number) for number in range(before + 1, after + 1))
-
-
 def name(checkpoint: str, generation: int) -> str:
     """`model_version` of a project: the same from every process and after every restart."""
     return f"seggpt-{checkpoint}-r{generation}"

@@ -16,7 +16,7 @@ from backend.label_config import LabelConfig, Target, image_url, parse
 from backend.label_studio import LabelStudio
 from backend.learner import annotations, kept, pool
 from backend.protocol import as_list, ids_of, is_id, parse_time, project_key
-from backend.revision import pays_between
+from backend.revision import pays_at
 from backend.settings import Settings
 from backend.store import Approval, Change, Event, ExampleInfo, Store, StoredExample
 from backend.store.pictures import pack_image, pack_mask
@@ -307,9 +307,19 @@ class Learner:
             if event.project == project and event.attempts and submitted and all(map(gone, submitted)):
                 self._store.finish_event(event.id)
 
+    def _pays(self, project: str, before: int) -> bool:
+        """Whether the approvals since number `before` move the revision.
+
+        An event and a reconcile that run side by side both see the same number pass: only one of them may move it.
+        """
+        numbers = range(before + 1, self._approvals_ever(project) + 1)
+        paying = [number for number in numbers if pays_at(number)]
+        first_to_see = [number for number in paying if self._store.note_once(f"paid:{project}:{number}", "")]
+        return bool(first_to_see)
+
     def _conclude(self, project: str, before: int, tally: _Tally, moved: bool) -> Learnt:
         """Move the revision once for all that changed, if it pays."""
-        pays = pays_between(before, self._approvals_ever(project))
+        pays = self._pays(project, before)
         if not moved and (tally.changed or pays):
             self._store.move_generation(project)
             moved = True

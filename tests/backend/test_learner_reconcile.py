@@ -162,6 +162,27 @@ def test_a_part_of_the_tasks_can_be_compared_alone(stage: Stage) -> None:
     assert record is not None
 
 
+def test_one_approval_moves_the_revision_once_though_event_and_export_both_tell_of_it(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the first sight of a project event and reconcile run side by side: each saw the count go from 0 to 1."""
+    stage.setup()
+    stage.work()
+    image, mask = blob(1)
+    stage.submit(stage.upload(image), brush(mask))
+    export = stage.backend.label_studio.export
+
+    def while_the_event_is_applied(*arguments: Any) -> Any:
+        stage.work()
+        return export(*arguments)
+
+    monkeypatch.setattr(stage.backend.label_studio, "export", while_the_event_is_applied)
+    before = stage.setup()
+    reconcile(stage)
+    assert before.endswith("-r0")
+    assert stage.setup().endswith("-r1")
+
+
 def test_an_approval_that_comes_while_the_export_is_made_is_not_withdrawn(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,16 +32,6 @@ def test_asking_again_pays_after_the_approvals_of_the_fibonacci_numbers() -> Non
     assert [number for number in range(60) if revision.pays_at(number)] == [1, 2, 3, 5, 8, 13, 21, 34, 55]
 
 
-def test_asking_again_pays_between_where_one_of_the_approvals_between_pays() -> None:
-    pays = {(a, b) for a in range(12) for b in range(a, 12) if revision.pays_between(a, b)}
-    assert (0, 1) in pays
-    assert (3, 4) not in pays
-    assert (5, 7) not in pays
-    assert (5, 8) in pays
-    assert (8, 8) not in pays
-    assert all(any(a < n <= b for n in (1, 2, 3, 5, 8)) for a, b in pays)
-
-
 def test_the_name_says_checkpoint_and_generation_and_is_recognised_as_ours() -> None:
     assert revision.name("embedded-1a2b3c4d", 12) == "seggpt-embedded-1a2b3c4d-r12"
     assert revision.is_ours("seggpt-embedded-1a2b3c4d-r12")

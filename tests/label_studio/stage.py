@@ -122,9 +122,13 @@ class Stage:
 
     def wait_predicted(self, *tasks: int) -> dict[int, dict[str, Any]]:
         """Wait until each task has its prediction of the current version, and one only."""
-        eventually(lambda: all(self.current(task) for task in tasks), f"predictions of the tasks {tasks}")
-        found = {task: self.current(task) for task in tasks}
-        assert [len(each) for each in found.values()] == [1] * len(tasks)
+        found: dict[int, list[dict[str, Any]]] = {}
+
+        def one_each() -> bool:  # of one look, since the version may move between two
+            found.update({task: self.current(task) for task in tasks})
+            return [len(each) for each in found.values()] == [1] * len(tasks)
+
+        eventually(one_each, f"one prediction of each of the tasks {tasks}")
         return {task: each[0] for task, each in found.items()}
 
     def mask(self, task: int, result: Sequence[dict[str, Any]], label: str) -> Mask:

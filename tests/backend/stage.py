@@ -24,7 +24,9 @@ from starlette.testclient import TestClient
 from backend import brush_rle
 from backend.app import create_app
 from backend.jobs import Jobs
+from backend.learner import Learnt
 from backend.settings import Settings
+from backend.store.pictures import unpack_mask
 from backend.wiring import Backend, build
 from model.seggpt import SegGPT, SegGPTConfig
 from model.segmenter import Query
@@ -297,3 +299,36 @@ def now() -> str:
     """This moment as Label Studio writes it; a later call gives a later moment."""
     moment = datetime.now(UTC) + timedelta(microseconds=next(_ticks))
     return moment.isoformat().replace("+00:00", "Z")
+
+
+# -- what has been learned ----------------------------------------------------------------------------------------
+def half(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The upper half of a mask's pixels."""
+    upper: NDArray[np.bool_] = mask & (np.cumsum(mask).reshape(mask.shape) <= mask.sum() // 2)
+    return upper
+
+
+def example_of(stage: Stage, annotation: int) -> Any:
+    keys = [info.key for info in stage.backend.store.pool(stage.key) if info.annotation == annotation]
+    (stored,) = stage.backend.store.examples(keys).values()
+    return stored
+
+
+def mask_taught(stage: Stage, annotation: int) -> Any:
+    return unpack_mask(example_of(stage, annotation).mask)
+
+
+def reconcile(stage: Stage) -> Learnt:
+    learnt = stage.backend.learner.reconcile(stage.key)
+    stage.backend.store.set_note(f"reconcile-seconds:{stage.key}", "0")  # however slow this machine was
+    return learnt
+
+
+def iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    return float((a & b).sum() / (a | b).sum())
+
+
+def taught(stage: Stage) -> list[NDArray[np.bool_]]:
+    """The masks in the pool, oldest first."""
+    stored = stage.backend.store.examples([info.key for info in stage.backend.store.pool(stage.key)])
+    return [unpack_mask(example.mask) for example in stored.values()]

@@ -14,9 +14,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from backend.store.pictures import unpack_mask
 from tests.backend.loopback import FakeBucket
-from tests.backend.stage import Stage, blob, brush, by_colour, data_uri, encoded, mask_of, png
+from tests.backend.stage import Stage, blob, brush, by_colour, data_uri, encoded, iou, mask_of, png, taught
 
 RECORDED = sorted((Path(__file__).parents[1] / "fixtures" / "label_studio").glob("*.json"))
 EVENTS = [
@@ -25,16 +24,6 @@ EVENTS = [
     for request in json.loads(file.read_text(encoding="utf-8")).get("requests", [])
     if request["path"] == "/webhook"
 ]
-
-
-def iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    return float((a & b).sum() / (a | b).sum())
-
-
-def taught(stage: Stage) -> list[NDArray[np.bool_]]:
-    """The masks in the pool, oldest first."""
-    stored = stage.backend.store.examples([info.key for info in stage.backend.store.pool(stage.key)])
-    return [unpack_mask(example.mask) for example in stored.values()]
 
 
 @pytest.fixture

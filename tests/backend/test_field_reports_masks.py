@@ -13,19 +13,8 @@ from PIL import Image
 
 from backend import regions
 from backend.label_config import parse
-from backend.store.pictures import unpack_mask
 from tests.backend.fake_label_studio import LABEL_CONFIG
-from tests.backend.stage import Stage, blob, brush, encoded
-
-
-def iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    return float((a & b).sum() / (a | b).sum())
-
-
-def taught(stage: Stage) -> list[NDArray[np.bool_]]:
-    """The masks in the pool, oldest first."""
-    stored = stage.backend.store.examples([info.key for info in stage.backend.store.pool(stage.key)])
-    return [unpack_mask(example.mask) for example in stored.values()]
+from tests.backend.stage import Stage, blob, brush, encoded, iou, taught
 
 
 @pytest.fixture

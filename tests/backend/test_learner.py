@@ -5,36 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from backend.learner import Learnt
 from backend.store.pictures import unpack_image, unpack_mask
 from tests.backend.fake_label_studio import LABEL_CONFIG
-from tests.backend.stage import Stage, blob, brush, mask_of, now
+from tests.backend.stage import Stage, blob, brush, example_of, half, mask_of, mask_taught, now, reconcile
 
 DEBRIS = LABEL_CONFIG.replace('<Label value="cell"/>', '<Label value="cell"/><Label value="debris"/>')
-
-
-def half(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The upper half of a mask's pixels."""
-    upper: NDArray[np.bool_] = mask & (np.cumsum(mask).reshape(mask.shape) <= mask.sum() // 2)
-    return upper
-
-
-def example_of(stage: Stage, annotation: int) -> Any:
-    keys = [info.key for info in stage.backend.store.pool(stage.key) if info.annotation == annotation]
-    (stored,) = stage.backend.store.examples(keys).values()
-    return stored
-
-
-def mask_taught(stage: Stage, annotation: int) -> Any:
-    return unpack_mask(example_of(stage, annotation).mask)
-
-
-def reconcile(stage: Stage) -> Learnt:
-    learnt = stage.backend.learner.reconcile(stage.key)
-    stage.backend.store.set_note(f"reconcile-seconds:{stage.key}", "0")  # however slow this machine was
-    return learnt
 
 
 # -- approvals teach -----------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from backend import revision
 from backend.errors import LabelStudioError
 from backend.label_studio import LabelStudio
 from backend.predictor import Predictor, TaskPrediction
+from backend.protocol import project_number
 from backend.revision import Snapshot
 from backend.settings import Settings
 from backend.store import Store, TaskState
@@ -92,7 +93,7 @@ class PreAnnotation:
         if not snapshot.ready:
             return Step()
         size = _PAGE if limit is None else min(_PAGE, limit - seen)
-        page = self._label_studio.unlabeled_tasks(_number(project), limit=size, after=after)
+        page = self._label_studio.unlabeled_tasks(project_number(project), limit=size, after=after)
         settled = self._settled(project, snapshot.revision)
         waiting = [task for task in page if task["id"] not in settled]
         now = waiting[:STEP_TASKS]
@@ -114,7 +115,7 @@ class PreAnnotation:
         settled = self._settled(project, snapshot.revision)
         waiting = [task for task in tasks if task not in settled]
         now = waiting[:STEP_TASKS]
-        found = {task["id"]: task for task in self._label_studio.tasks(_number(project), now)}
+        found = {task["id"]: task for task in self._label_studio.tasks(project_number(project), now)}
         self._store.forget_tasks(project, set(now) - found.keys())
         done = self._push(snapshot, [found[task] for task in now if task in found])
         left = (*done.left, *waiting[STEP_TASKS:])
@@ -188,7 +189,7 @@ class PreAnnotation:
                 if error.status not in (400, 404):
                     self.queue(snapshot, [other for other in predictions if other not in pushed], str(error))
                     raise
-                if self._label_studio.tasks(_number(snapshot.project), [task]):
+                if self._label_studio.tasks(project_number(snapshot.project), [task]):
                     self.failed(snapshot, {task: str(error)})
                 else:
                     self._store.forget_tasks(snapshot.project, [task])
@@ -219,8 +220,3 @@ class PreAnnotation:
             return 0
         self._store.forget_pushed(snapshot.project, gone)
         return len(gone)
-
-
-def _number(project: str) -> int:
-    """Label Studio's number of a project, from its key."""
-    return int(project.partition(".")[0])

@@ -98,6 +98,11 @@ def is_id(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def project_number(key: str) -> int:
+    """Label Studio's number of a project, from its key."""
+    return int(key.partition(".")[0])
+
+
 def parse_time(text: object) -> float | None:
     """ISO 8601 as Label Studio writes it, to Unix seconds; None where it is no such text."""
     if not isinstance(text, str):

@@ -15,7 +15,7 @@ from backend.images import ImageLoader
 from backend.label_config import LabelConfig, Target, image_url, parse
 from backend.label_studio import LabelStudio
 from backend.learner import annotations, kept, pool
-from backend.protocol import as_list, ids_of, is_id, parse_time, project_key
+from backend.protocol import as_list, ids_of, is_id, parse_time, project_key, project_number
 from backend.revision import pays_at
 from backend.settings import Settings
 from backend.store import Approval, Change, Event, ExampleInfo, Store, StoredExample
@@ -105,7 +105,7 @@ class Learner:
             Unauthorized: Label Studio refused the token.
             NotFound: the project is gone, or another one has its number.
         """
-        number = int(project.partition(".")[0])
+        number = project_number(project)
         info = self._label_studio.project(number)
         if info.key != project:
             raise NotFound(f"project {project} is no longer what Label Studio has under number {number}.")

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from backend.protocol import project_number
+
 ApprovalKind = Literal["drawn", "corrected", "accepted"]
 TaskStatus = Literal["queued", "running", "done", "failed"]
 
@@ -33,7 +35,7 @@ class ProjectRecord:
     @property
     def id(self) -> int:
         """Label Studio's number of the project."""
-        return int(self.key.partition(".")[0])
+        return project_number(self.key)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What the backend remembers: one contract (`Store`), one engine a database; knows no Label Studio API."""
 
-from backend.store.contract import Change, Store
+from backend.store.contract import Change, PromptStore, Store
 from backend.store.records import (
     Approval,
     Event,
@@ -8,8 +8,10 @@ from backend.store.records import (
     KeptIoU,
     PredictionRecord,
     ProjectRecord,
+    PromptRecord,
     StoredExample,
     TaskState,
+    TuningRecord,
 )
 
 __all__ = [
@@ -20,7 +22,10 @@ __all__ = [
     "KeptIoU",
     "PredictionRecord",
     "ProjectRecord",
+    "PromptRecord",
+    "PromptStore",
     "Store",
     "StoredExample",
     "TaskState",
+    "TuningRecord",
 ]

@@ -15,8 +15,10 @@ from backend.store.records import (
     KeptIoU,
     PredictionRecord,
     ProjectRecord,
+    PromptRecord,
     StoredExample,
     TaskState,
+    TuningRecord,
 )
 
 
@@ -29,8 +31,67 @@ class Change(Enum):
     STALE = "stale"  # older (by `at`) than what is stored: nothing was written
 
 
+class PromptStore(Protocol):
+    """Tunings and the prompts that come of them."""
+
+    # -- tunings -------------------------------------------------------------------------------------------------
+    def add_tuning(self, project: str, target: str, asked_by: str, at: float) -> TuningRecord | None:
+        """A new tuning, queued; None where one of this target waits or runs already."""
+
+    def tuning(self, number: int) -> TuningRecord | None:
+        """A tuning by its id; None where there is none."""
+
+    def tunings(self, project: str | None = None) -> list[TuningRecord]:
+        """Tunings of a project, or of all, newest first."""
+
+    def put_tuning(self, tuning: TuningRecord, state: bytes | None = None) -> None:
+        """Remember how far a tuning is, and, where given, what it needs to go on; `stop` is left as it is.
+
+        What it needs to go on is forgotten once it is done or has failed.
+        """
+
+    def tuning_state(self, number: int) -> bytes | None:
+        """What a tuning needs to go on; None where nothing was kept."""
+
+    def ask_stop(self, number: int) -> None:
+        """Ask a tuning to stop; unknown ids are ignored."""
+
+    def reopen_tuning(self, number: int) -> bool:
+        """Queue a stopped tuning again; False where it is not stopped or another one of its target is open."""
+
+    # -- prompts -------------------------------------------------------------------------------------------------
+    def add_prompt(
+        self,
+        prompt: PromptRecord,
+        content: bytes,
+        *,
+        tuning: TuningRecord | None = None,
+        activate: bool = False,
+    ) -> PromptRecord:
+        """Keep a new version under the project's next number, as a candidate or active at once.
+
+        Where it came of a tuning, the tuning's record is kept in the same transaction, with the prompt's number.
+        """
+
+    def prompts(self, project: str, target: str | None = None) -> list[PromptRecord]:
+        """Versions of a project by number; of one target where given."""
+
+    def prompt_content(self, project: str, number: int) -> bytes | None:
+        """The file that a version's tensors are kept in; None where there is no such version."""
+
+    def activate_prompt(self, project: str, target: str, number: int | None, at: float, reason: str) -> bool:
+        """Let a version be the target's active one, or none; the one that was active is retired with the reason.
+
+        Returns whether anything changed. A number that the target does not have changes nothing.
+        """
+
+
 class Store(Protocol):
     """What the backend remembers."""
+
+    @property
+    def prompts(self) -> PromptStore:
+        """The part about tunings and prompts."""
 
     # -- projects ------------------------------------------------------------------------------------------------
     def project(self, key: str) -> ProjectRecord | None:

@@ -8,6 +8,11 @@ from backend.protocol import project_number
 
 ApprovalKind = Literal["drawn", "corrected", "accepted"]
 TaskStatus = Literal["queued", "running", "done", "failed"]
+PromptStatus = Literal["candidate", "active", "retired"]
+PromptOrigin = Literal["tuned", "imported"]
+Use = Literal["prompt", "both"]
+"""A prompt alone, or beside examples."""
+TuningStatus = Literal["queued", "running", "stopped", "done", "failed"]
 
 
 @dataclass(frozen=True)
@@ -161,3 +166,81 @@ class TaskState:
     reason: str
     revision: str
     at: float
+
+
+@dataclass(frozen=True)
+class PromptRecord:
+    """One version of a tuned prompt, without its tensors.
+
+    Attributes:
+        number: of the version, from 1, unique within a project.
+        target: `Target.id` of `label_config`.
+        label: the target's label when it was made, for people.
+        checkpoint: identity of the checkpoint that it was tuned for; it fits no other.
+        uses: how predictions use it while it is active, as the gate measured better.
+        figures: what the gate measured, by name; None where it was not measured.
+        examples: keys of the examples that trained or chose it; empty for an imported one.
+        withdrawn: those of `examples` that were withdrawn or corrected while it was tuned.
+        created: Unix time, like `activated` (last) and `retired`.
+        replaced: number of the prompt that was active before it; None where examples alone were in use.
+        reason: why it is what it is, a sentence for people.
+    """
+
+    project: str
+    number: int
+    target: str
+    label: str
+    checkpoint: str
+    status: PromptStatus
+    uses: Use
+    origin: PromptOrigin
+    created: float
+    figures: Mapping[str, float | None] = field(default_factory=dict)
+    examples: tuple[str, ...] = ()
+    withdrawn: tuple[str, ...] = ()
+    activated: float | None = None
+    retired: float | None = None
+    replaced: int | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class TuningRecord:
+    """One tuning: what was asked for, how far it is, what came of it.
+
+    Attributes:
+        asked_by: what asked for it, a few words for people.
+        created: Unix time, like `started` (first), `ended` and `updated`.
+        step: updates done, of `steps` at most; 0 of 0 before it started.
+        loss: of the last update; None before the first, like `validation_iou` (0 to 1) and `seconds_left`.
+        checkpoint: identity of the checkpoint that it works with; "" before it started.
+        examples: keys of the examples that it works with, fixed when it starts.
+        prompt: number of the version that came of it.
+        reason: why it failed, was stopped, or what became of its prompt.
+        stop: whether somebody asked it to stop.
+    """
+
+    id: int
+    project: str
+    target: str
+    status: TuningStatus
+    asked_by: str
+    created: float
+    started: float | None = None
+    ended: float | None = None
+    updated: float | None = None
+    step: int = 0
+    steps: int = 0
+    loss: float | None = None
+    validation_iou: float | None = None
+    seconds_left: float | None = None
+    checkpoint: str = ""
+    examples: tuple[str, ...] = ()
+    prompt: int | None = None
+    reason: str = ""
+    stop: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it waits or runs."""
+        return self.status in ("queued", "running")

@@ -128,4 +128,55 @@ STEPS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE leases (name TEXT PRIMARY KEY, owner TEXT NOT NULL, until REAL NOT NULL)",
         "CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
     ),
+    (
+        # The tensors come last: lists of versions never touch them. Mappings and sequences are JSON.
+        """
+        CREATE TABLE prompts (
+            project TEXT NOT NULL,
+            number INTEGER NOT NULL,
+            target TEXT NOT NULL,
+            label TEXT NOT NULL,
+            checkpoint TEXT NOT NULL,
+            status TEXT NOT NULL,
+            uses TEXT NOT NULL,
+            origin TEXT NOT NULL,
+            created REAL NOT NULL,
+            figures TEXT NOT NULL,
+            examples TEXT NOT NULL,
+            withdrawn TEXT NOT NULL,
+            activated REAL,
+            retired REAL,
+            replaced INTEGER,
+            reason TEXT NOT NULL,
+            content BLOB NOT NULL,
+            PRIMARY KEY (project, number)
+        )
+        """,
+        "CREATE UNIQUE INDEX one_active_prompt ON prompts (project, target) WHERE status = 'active'",
+        """
+        CREATE TABLE tunings (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            project TEXT NOT NULL,
+            target TEXT NOT NULL,
+            status TEXT NOT NULL,
+            asked_by TEXT NOT NULL,
+            created REAL NOT NULL,
+            started REAL,
+            ended REAL,
+            updated REAL,
+            step INTEGER NOT NULL DEFAULT 0,
+            steps INTEGER NOT NULL DEFAULT 0,
+            loss REAL,
+            validation_iou REAL,
+            seconds_left REAL,
+            checkpoint TEXT NOT NULL DEFAULT '',
+            examples TEXT NOT NULL DEFAULT '[]',
+            prompt INTEGER,
+            reason TEXT NOT NULL DEFAULT '',
+            stop INTEGER NOT NULL DEFAULT 0
+        )
+        """,
+        "CREATE UNIQUE INDEX one_open_tuning ON tunings (project, target) WHERE status IN ('queued', 'running')",
+        "CREATE TABLE tuning_states (tuning INTEGER PRIMARY KEY REFERENCES tunings (id), state BLOB NOT NULL)",
+    ),
 )

@@ -23,6 +23,7 @@ from backend.store.records import (
     TaskState,
 )
 from backend.store.schema import STEPS
+from backend.store.sqlite_prompts import SqlitePrompts
 
 _PROJECT = "key, label_config, targets, generation, approvals, reconciled, signs"
 _EVENT = "id, project, action, body, received, attempts"
@@ -42,6 +43,12 @@ class SqliteStore(Store):
 
     def __init__(self, path: Path, *, busy_seconds: float = BUSY_SECONDS) -> None:
         self._database = Database(path, STEPS, busy_seconds=busy_seconds)
+        self._prompts = SqlitePrompts(self._database)
+
+    @property
+    @override
+    def prompts(self) -> SqlitePrompts:
+        return self._prompts
 
     @override
     def close(self) -> None:

@@ -1,0 +1,39 @@
+"""A lease that is renewed while a block runs; knows only the store's contract."""
+
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from backend.errors import StoreError
+from backend.store.contract import Store
+
+
+@contextmanager
+def leased(store: Store, name: str, seconds: float) -> Iterator[bool]:
+    """Hold a lease for as long as the block runs; yields whether it was to be had.
+
+    Args:
+        store: where the lease is.
+        name: the lease's name.
+        seconds: after which it is free again where this process dies.
+    """
+    owner = uuid.uuid4().hex
+    if not store.acquire(name, owner, seconds):
+        yield False
+        return
+    ended = threading.Event()
+
+    def renew() -> None:
+        while not ended.wait(seconds / 4):
+            with suppress(StoreError):  # a locked store is tried again before the lease runs out
+                store.acquire(name, owner, seconds)
+
+    thread = threading.Thread(target=renew, name=f"lease {name}", daemon=True)
+    thread.start()
+    try:
+        yield True
+    finally:
+        ended.set()
+        thread.join()
+        store.release(name, owner)

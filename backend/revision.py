@@ -5,14 +5,19 @@ revision, which makes Label Studio ask again for tasks that it has a prediction 
 """
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
 from backend.errors import LabelConfigError
 from backend.label_config import LabelConfig, Target, parse
-from backend.store import ExampleInfo, Store
+from backend.protocol import project_number
+from backend.store import ExampleInfo, PromptRecord, Store
 
-_OURS = re.compile(r"seggpt-.+-r[0-9]+")
+Standing = Literal["there", "withdrawn_during", "withdrawn_since", "gone"]
+"""An example of a prompt: still in the pool; withdrawn or corrected, while it was tuned or later; or not to be told."""
+
+_OURS = re.compile(r"seggpt-.+-r[0-9]+(?:-p(?P<prompts>[0-9]+(?:\.[0-9]+)*))?")
 
 
 def pays_at(approvals: int) -> bool:
@@ -23,14 +28,29 @@ def pays_at(approvals: int) -> bool:
     return approvals == low
 
 
-def name(checkpoint: str, generation: int) -> str:
-    """`model_version` of a project: the same from every process and after every restart."""
-    return f"seggpt-{checkpoint}-r{generation}"
+def name(checkpoint: str, generation: int, prompts: Iterable[int] = ()) -> str:
+    """`model_version` of a project: the same from every process and after every restart.
+
+    Args:
+        checkpoint: identity of the weights.
+        generation: moves with what the project's examples say.
+        prompts: numbers of the active prompts. Without them it is what it was before they were activated: what was
+            predicted then is what would be predicted now.
+    """
+    active = ".".join(str(number) for number in sorted(prompts))
+    return f"seggpt-{checkpoint}-r{generation}" + (f"-p{active}" if active else "")
 
 
 def is_ours(model_version: object) -> bool:
     """Whether a stored prediction's `model_version` has the form that `name` gives."""
     return isinstance(model_version, str) and _OURS.fullmatch(model_version) is not None
+
+
+def prompts_in(model_version: str) -> frozenset[int]:
+    """Numbers of the prompts that were active under a `model_version` of ours."""
+    found = _OURS.fullmatch(model_version)
+    numbers = found["prompts"] if found else None
+    return frozenset(map(int, numbers.split("."))) if numbers else frozenset()
 
 
 @dataclass(frozen=True)
@@ -42,17 +62,21 @@ class Snapshot:
         revision: its `model_version`.
         config: targets of the project.
         pool: examples of every target that has any, by target id, oldest approval first.
+        prompts: active prompts that fit checkpoint and config, by target id.
     """
 
     project: str
     revision: str
     config: LabelConfig
     pool: dict[str, tuple[ExampleInfo, ...]]
+    prompts: Mapping[str, PromptRecord] = field(default_factory=dict)
 
     @property
     def ready(self) -> tuple[Target, ...]:
-        """Targets of which something has been approved."""
-        return tuple(target for target in self.config.targets if self.pool.get(target.id))
+        """Targets of which something has been approved, or for which a prompt is active."""
+        return tuple(
+            target for target in self.config.targets if self.pool.get(target.id) or target.id in self.prompts
+        )
 
 
 def take(store: Store, project: str, checkpoint: str) -> Snapshot:
@@ -64,7 +88,53 @@ def take(store: Store, project: str, checkpoint: str) -> Snapshot:
         config = parse(record.label_config)
     except LabelConfigError:
         config = LabelConfig(targets=())
-    return Snapshot(project, name(checkpoint, record.generation), config, _by_target(store.pool(project)))
+    prompts = {
+        prompt.target: prompt
+        for prompt in store.prompts.prompts(project)
+        if prompt.status == "active" and unfit(prompt, config, checkpoint) is None
+    }
+    version = name(checkpoint, record.generation, [prompt.number for prompt in prompts.values()])
+    return Snapshot(project, version, config, _by_target(store.pool(project)), prompts)
+
+
+def project_of(store: Store, named: int | str) -> str | None:
+    """The key of the project that is meant; None where none like it has been seen.
+
+    Args:
+        store: where projects are known.
+        named: its key, or Label Studio's number of it. Numbers come again where Label Studio was set up anew: of
+            several projects with one number it is the newest.
+    """
+    keys = [record.key for record in store.projects()]
+    if named in keys:
+        return str(named)
+    same = [key for key in keys if str(project_number(key)) == str(named)]
+    return max(same, key=lambda key: int(key.partition(".")[2] or 0), default=None)
+
+
+def standing(prompt: PromptRecord, pool: Sequence[ExampleInfo], pool_size: int) -> dict[str, Standing]:
+    """What became of the examples that a prompt learned from, by key.
+
+    Args:
+        prompt: the version.
+        pool: examples of its target now.
+        pool_size: most examples of a pool; what is missing from a full one may only have made room.
+    """
+    there = {info.key for info in pool}
+    missing: Standing = "gone" if len(pool) >= pool_size else "withdrawn_since"
+    return {
+        key: "withdrawn_during" if key in prompt.withdrawn else "there" if key in there else missing
+        for key in prompt.examples
+    }
+
+
+def unfit(prompt: PromptRecord, config: LabelConfig, checkpoint: str) -> str | None:
+    """Why a prompt cannot be used with a config and a checkpoint, a sentence; None where it can."""
+    if prompt.target not in {target.id for target in config.targets}:
+        return f"Label '{prompt.label}' (target {prompt.target}) is not in the labeling config."
+    if prompt.checkpoint != checkpoint:
+        return f"It was tuned for the checkpoint {prompt.checkpoint}; this backend has {checkpoint}."
+    return None
 
 
 def _by_target(pool: Sequence[ExampleInfo]) -> dict[str, tuple[ExampleInfo, ...]]:

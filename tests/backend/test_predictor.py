@@ -34,7 +34,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     stopped = Clock()
-    monkeypatch.setattr("backend.predictor.time", stopped)
+    monkeypatch.setattr("backend.predictor.predictor.time", stopped)
     return stopped
 
 
@@ -229,7 +229,7 @@ def test_where_memory_runs_out_the_tasks_fail_with_the_reason(stage: Stage) -> N
 def test_masks_of_a_step_that_are_large_together_are_segmented_in_parts(
     stage: Stage, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backend.predictor._STEP_PIXELS", 2 * 48 * 64)
+    monkeypatch.setattr("backend.predictor.predictor._STEP_PIXELS", 2 * 48 * 64)
     batches = slow(stage, clock, lambda _: 0.1)
     stage.approve(1)
     tasks = stage.blobs(6, first=2)

@@ -2,9 +2,8 @@
 
 import hashlib
 import logging
-import threading
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -17,13 +16,14 @@ from backend import regions
 from backend.errors import ImageError
 from backend.images import ImageLoader
 from backend.label_config import Target, image_url
+from backend.predictor.bounded import Bounded
+from backend.predictor.contexts import Contexts
 from backend.revision import Snapshot
 from backend.settings import Settings
-from backend.store import ExampleInfo, PredictionRecord, Store
-from backend.store.pictures import PREDICTION_SIDE, pack_mask, unpack_image, unpack_mask
+from backend.store import PredictionRecord, Store
+from backend.store.pictures import PREDICTION_SIDE, pack_mask
 from model.device import DeviceMemoryError
-from model.example import Context, Example
-from model.retrieval import choose
+from model.example import Context
 from model.segmenter import Query, Segmenter
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,6 @@ log = logging.getLogger(__name__)
 _STEP_PIXELS = 48_000_000
 _STEP_SECONDS = 4.0
 
-_EXAMPLE_BYTES = 128 * 2**20  # decoded examples kept
 _RECENT_NUMBERS = 4_000_000  # run-length numbers and points in the answers kept
 
 
@@ -117,8 +116,8 @@ class Predictor:
         self._images = images
         self._segmenter = segmenter
         self._settings = settings
-        self._examples = _Bounded(_EXAMPLE_BYTES)
-        self._recent = _Bounded(_RECENT_NUMBERS)
+        self._contexts = Contexts(store, segmenter, settings)
+        self._recent = Bounded(_RECENT_NUMBERS)
 
     def predict(
         self, snapshot: Snapshot, tasks: Sequence[Mapping[str, Any]], deadline: float | None = None
@@ -201,8 +200,7 @@ class Predictor:
     ) -> _Prepared:
         contexts = []
         for target in snapshot.ready:
-            chosen = self._choose(snapshot.pool[target.id], task["id"], images.of(target))
-            context = self._context([info.key for info in chosen])
+            context = self._contexts.choose(snapshot, target, task["id"], images.of(target))
             if len(context):
                 contexts.append((target, context))
         return _Prepared(task["id"], images, tuple(contexts), started)
@@ -223,21 +221,6 @@ class Predictor:
             images[value] = self._images.open(url, task["id"])
             addresses.update(f"{value}\n{url}\n".encode("utf-8", "surrogatepass"))
         return _Images(images, addresses.hexdigest())
-
-    def _choose(
-        self, pool: Sequence[ExampleInfo], task: int, image: NDArray[np.uint8]
-    ) -> tuple[ExampleInfo, ...]:
-        """At most `shots` examples, one a task (its newest); the task's own only where there is no other."""
-        newest = {info.task: info for info in pool}
-        others = [info for info in newest.values() if info.task != task] or list(newest.values())
-        if len(others) <= self._settings.shots:
-            return tuple(others)
-        query = self._segmenter.describe(image)
-        if any(len(info.descriptor) != query.nbytes for info in others):
-            return tuple(others[-self._settings.shots :])
-        descriptors = np.stack([np.frombuffer(info.descriptor, np.float32) for info in others])
-        picked = choose(query, descriptors, [info.score for info in others], self._settings.shots)
-        return tuple(others[index] for index in picked)
 
     def _segment(self, snapshot: Snapshot, waiting: Sequence[_Prepared], found: Predictions) -> None:
         if not waiting:
@@ -299,15 +282,6 @@ class Predictor:
             )
         return prediction
 
-    def _context(self, keys: Sequence[str]) -> Context:
-        """The examples of these keys; those withdrawn since the snapshot was taken are left out."""
-        found = {key: example for key in keys if (example := self._examples.get(key)) is not None}
-        missing = [key for key in keys if key not in found]
-        for key, stored in self._store.examples(missing).items() if missing else ():
-            found[key] = Example(key, unpack_image(stored.image), unpack_mask(stored.mask))
-            self._examples.put(key, found[key], found[key].image.nbytes + found[key].mask.nbytes)
-        return Context(tuple(found[key] for key in keys if key in found))
-
 
 def expected_iou(probability: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
     """IoU to expect if every pixel's probability is right: expected intersection over expected union.
@@ -344,29 +318,3 @@ class _Pace:
         """So many tasks were computed in this time; answers that were kept from before tell nothing."""
         if tasks:
             self._seconds = max(seconds / tasks, 1e-3)
-
-
-class _Bounded:
-    """A thread-safe dictionary of bounded weight that forgets what was used longest ago."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._weight = 0
-        self._lock = threading.Lock()
-        self._entries: OrderedDict[Any, tuple[Any, int]] = OrderedDict()
-
-    def get(self, key: Any) -> Any:
-        with self._lock:
-            if key not in self._entries:
-                return None
-            self._entries.move_to_end(key)
-            return self._entries[key][0]
-
-    def put(self, key: Any, value: Any, weight: int) -> None:
-        with self._lock:
-            _, before = self._entries.pop(key, (None, 0))
-            self._entries[key] = (value, weight)
-            self._weight += weight - before
-            while self._weight > self._most and len(self._entries) > 1:
-                _, (_, forgotten) = self._entries.popitem(last=False)
-                self._weight -= forgotten

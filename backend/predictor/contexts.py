@@ -1,0 +1,93 @@
+"""What a target is segmented by on one image: its active prompt, examples, or both; knows no requests."""
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backend.errors import BadRequest
+from backend.label_config import Target
+from backend.predictor.bounded import Bounded
+from backend.revision import Snapshot
+from backend.settings import Settings
+from backend.store import ExampleInfo, PromptRecord, Store
+from backend.store.pictures import unpack_image, unpack_mask
+from backend.store.tensors import unpack_prompt
+from model.example import Context, Example, Prompt
+from model.gate import COMPANIONS
+from model.retrieval import choose
+from model.segmenter import Segmenter
+
+log = logging.getLogger(__name__)
+
+_BYTES = 128 * 2**20  # decoded examples and prompts kept
+
+
+class Contexts:
+    """Chooses contexts; safe to share between threads."""
+
+    def __init__(self, store: Store, segmenter: Segmenter, settings: Settings) -> None:
+        self._store = store
+        self._segmenter = segmenter
+        self._settings = settings
+        self._kept = Bounded(_BYTES)
+
+    def choose(self, snapshot: Snapshot, target: Target, task: int, image: NDArray[np.uint8]) -> Context:
+        """The context of a target for one image; empty where there is nothing to segment by.
+
+        Args:
+            snapshot: pool and active prompts.
+            target: what is looked for.
+            task: Label Studio's task id, whose own example is the last resort.
+            image: `[H, W, 3]` uint8 RGB.
+        """
+        active = snapshot.prompts.get(target.id)
+        prompt = self._prompt(active) if active else None
+        if prompt is None:
+            shots = self._settings.shots
+        else:
+            shots = COMPANIONS if active and active.uses == "both" else 0
+        pool = snapshot.pool.get(target.id, ())
+        chosen = self._choose(pool, task, image, shots) if shots else ()
+        return Context(self._stored([info.key for info in chosen]), prompt)
+
+    def _choose(
+        self, pool: Sequence[ExampleInfo], task: int, image: NDArray[np.uint8], shots: int
+    ) -> tuple[ExampleInfo, ...]:
+        """At most `shots` examples, one a task (its newest); the task's own only where there is no other."""
+        newest = {info.task: info for info in pool}
+        others = [info for info in newest.values() if info.task != task] or list(newest.values())
+        if len(others) <= shots:
+            return tuple(others)
+        query = self._segmenter.describe(image)
+        if any(len(info.descriptor) != query.nbytes for info in others):
+            return tuple(others[-shots:])
+        descriptors = np.stack([np.frombuffer(info.descriptor, np.float32) for info in others])
+        picked = choose(query, descriptors, [info.score for info in others], shots)
+        return tuple(others[index] for index in picked)
+
+    def _stored(self, keys: Sequence[str]) -> tuple[Example, ...]:
+        """The examples of these keys; those withdrawn since the snapshot was taken are left out."""
+        found = {key: example for key in keys if (example := self._kept.get(key)) is not None}
+        missing = [key for key in keys if key not in found]
+        for key, stored in self._store.examples(missing).items() if missing else ():
+            found[key] = Example(key, unpack_image(stored.image), unpack_mask(stored.mask))
+            self._kept.put(key, found[key], found[key].image.nbytes + found[key].mask.nbytes)
+        return tuple(found[key] for key in keys if key in found)
+
+    def _prompt(self, record: PromptRecord) -> Prompt | None:
+        """The tensors of a version; None where they cannot be read, and examples must do."""
+        key = f"{record.project}/prompt/{record.number}"
+        kept: Prompt | None = self._kept.get(key)
+        if kept is not None:
+            return kept
+        content = self._store.prompts.prompt_content(record.project, record.number)
+        try:
+            file = unpack_prompt(content or b"")
+        except BadRequest as error:
+            log.error("project %s: prompt %d cannot be used: %s", record.project, record.number, error)
+            return None
+        prompt = Prompt(key, file.image, file.mask)
+        self._kept.put(key, prompt, prompt.image.nbytes + prompt.mask.nbytes)
+        return prompt

@@ -31,6 +31,9 @@ class Settings(BaseSettings):
     )
     device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:1`, `mps`.")
     data_dir: Path = Field(Path("data"), description="Folder for the store and the queue.")
+    redis_url: SecretStr = Field(
+        SecretStr(""), description="Redis that keeps the store; empty: SQLite in DATA_DIR."
+    )
     worker: Literal["on", "off"] = Field(
         "on", description="`off`: `serve` starts no worker; run `worker` elsewhere."
     )
@@ -65,6 +68,17 @@ class Settings(BaseSettings):
     reconcile_every: float = Field(
         60.0, ge=5, description="Seconds between looks at Label Studio for silent changes."
     )
+
+    tune_every: int = Field(
+        20, ge=0, description="Approvals of a project after which its labels are tuned; 0: not by number."
+    )
+    tune_interval: float = Field(
+        0.0, ge=0, description="Hours after which they are, if anything was approved; 0: not by time."
+    )
+    tune_gate: float = Field(
+        0.0, ge=-1, le=1, description="By how much mean IoU a tuned prompt must beat what is in use."
+    )
+    tune_steps: int = Field(200, ge=1, le=100_000, description="Updates of one tuning, at most.")
 
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (),

@@ -33,7 +33,7 @@ from model.segmenter import Query
 from tests.backend.fake_label_studio import FakeLabelStudio
 
 INVITE_TOKEN, STORAGE_PASSWORD = "invite-0a1b2c3d4e5f", "storage-password-77"
-LOOPBACK = ("127.0.0.1", 50_000)
+LOOPBACK, ADDRESS = ("127.0.0.1", 50_000), "http://127.0.0.1:9090"
 _FAR = timedelta(days=365)
 
 Run = Callable[..., tuple[int, str, str]]
@@ -128,7 +128,7 @@ class Stage:
         self.label_studio = label_studio
         self.project = max(label_studio.projects, default=0) or label_studio.add_project()
         given: dict[str, Any] = {
-            "data_dir": folder, "checkpoint": str(checkpoint), "device": "cpu", "min_area": 0.0
+            "data_dir": folder, "checkpoint": str(checkpoint), "device": "cpu", "min_area": 0.0, "tune_steps": 4
         }  # fmt: skip
         if connected:
             given |= {
@@ -139,8 +139,9 @@ class Stage:
         self.backend: Backend = build(self.settings)
         self.jobs = Jobs(self.settings, self.backend)
         self.failed: list[BaseException] = []
-        self.jobs.events.signal("error")(self._note_failure)
-        self.client = TestClient(create_app(self.backend, self.jobs), client=LOOPBACK)
+        for lane in (self.jobs.events, self.jobs.tuning):
+            lane.signal("error")(self._note_failure)
+        self.client = TestClient(create_app(self.backend, self.jobs), ADDRESS, client=LOOPBACK)
 
     def _note_failure(self, _signal: str, _task: Any, error: BaseException) -> None:
         self.failed.append(error)
@@ -256,14 +257,15 @@ class Stage:
         return number
 
     # -- the worker ----------------------------------------------------------------------------------------------
-    def work(self, *, later: bool = False, most: int = 300) -> list[str]:
+    def work(self, *, later: bool = False, most: int = 300, lane: Any = None) -> list[str]:
         """Do what is queued, as the worker would, until nothing is; returns the jobs' names in their order.
 
         Args:
             later: also do, once, what is queued for later.
             most: more jobs than this are a chain without an end.
+            lane: which lane; None for that of the events.
         """
-        lane = self.jobs.events
+        lane = lane or self.jobs.events
         moment = datetime.now()  # noqa: DTZ005 - as Huey has it
         waiting = lane.read_schedule(moment + _FAR) if later else []
         for task in waiting:
@@ -278,6 +280,20 @@ class Stage:
             assert len(done) <= most, f"no end of {done[-5:]}"
         assert not self.failed, self.failed
         return done
+
+    def tune(self) -> list[str]:
+        """Do what is queued in the lane of tunings."""
+        return self.work(lane=self.jobs.tuning)
+
+    @property
+    def prompts(self) -> list[Any]:
+        """The project's versions, by number."""
+        return self.backend.store.prompts.prompts(self.key)
+
+    @property
+    def tunings(self) -> list[Any]:
+        """The project's tunings, newest first."""
+        return self.backend.store.prompts.tunings(self.key)
 
 
 @contextmanager

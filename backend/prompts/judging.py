@@ -1,0 +1,62 @@
+"""Whether a candidate is to be used: the gate's figures to a decision and a sentence; knows no store."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from model.evaluation import iou
+from model.example import Example
+from model.gate import Verdict
+
+_SIDE = 64  # masks are compared with the one that never looks at this size
+
+
+def blind_iou(examples: Sequence[Example]) -> float:
+    """What who never looks at a picture would reach: mean IoU, 0 to 1, with each mask, of what the others have there.
+
+    The better of two: all of the picture, or the places that belong to the target on most of the other pictures. A
+    prompt that does no better has learned where masks lie and not what they show, as it does from wrong masks.
+
+    Args:
+        examples: at least two.
+    """
+    masks = np.stack([_small(example) for example in examples])
+    total = masks.sum(axis=0)
+    usual = [iou((total - mask) * 2 > len(masks) - 1, mask) for mask in masks]
+    everywhere = [float(mask.mean()) for mask in masks]
+    return float(max(np.mean(usual), np.mean(everywhere)))
+
+
+def decide(verdict: Verdict, blind: float, gate: float, withdrawn: Sequence[str]) -> tuple[bool, str]:
+    """Whether a candidate is to be used, and why, a sentence for people.
+
+    Args:
+        verdict: what was measured on masks that neither it nor what is in use had seen.
+        blind: what `blind_iou` found for the same examples.
+        gate: by how much mean IoU it must be better than what is in use.
+        withdrawn: keys of its examples that were withdrawn while it was tuned.
+    """
+    if verdict.incumbent_iou is not None and verdict.rival_iou is not None:
+        measured = f"IoU {verdict.rival_iou:.2f} against {verdict.incumbent_iou:.2f} by the prompt in use"
+    else:
+        measured = f"IoU {verdict.tuned_iou:.2f} against {verdict.context_iou:.2f} by examples"
+    measured = f"{measured}, on masks that neither had seen ({verdict.masks} judged)"
+    if verdict.gain < gate:
+        return False, f"Not good enough: {measured}; TUNE_GATE asks for {gate:+.2f}."
+    if verdict.tuned_iou <= blind:
+        return (
+            False,
+            f"Not good enough: {measured}, but {blind:.2f} is reached without looking at the picture.",
+        )
+    if withdrawn:
+        return (
+            False,
+            f"Good enough, but {len(withdrawn)} of its examples were withdrawn meanwhile: {measured}.",
+        )
+    return True, f"At least as good: {measured}."
+
+
+def _small(example: Example) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    picture = Image.fromarray(example.mask.astype(np.uint8) * 255)
+    return np.asarray(picture.resize((_SIDE, _SIDE), Image.Resampling.BOX)) > 127

@@ -1,0 +1,350 @@
+"""Tunings: which are due, and one from its record to a judged version; knows no queue and no Label Studio."""
+
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from backend import revision
+from backend.errors import BackendError, NotFound, Refused, StoreError
+from backend.label_config import Target
+from backend.prompts.judging import blind_iou, decide
+from backend.prompts.watching import Watch
+from backend.revision import Snapshot
+from backend.settings import Settings
+from backend.store import ExampleInfo, PromptRecord, Store, TuningRecord
+from backend.store.pictures import unpack_image, unpack_mask
+from backend.store.records import TuningStatus
+from backend.store.tensors import PromptCard, PromptFile, pack_prompt, unpack_prompt
+from model.device import DeviceMemoryError
+from model.example import Example, Prompt
+from model.gate import GatedTuning, Incumbent, Judged
+from model.segmenter import Segmenter
+from model.tuning import FEWEST, TuningConfig, TuningError
+
+log = logging.getLogger(__name__)
+
+MOST = 64
+"""Examples that a tuning takes, the newest ones."""
+
+_STARTS = 4  # a tuning that ended its worker so often without getting further is given up
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a run of a tuning came to.
+
+    Attributes:
+        tuning: its record now.
+        moved: whether a version was activated, and with it the revision.
+    """
+
+    tuning: TuningRecord
+    moved: bool = False
+
+
+class Tunings:
+    """Asks for tunings and runs them, one at a time a target."""
+
+    def __init__(self, store: Store, segmenter: Segmenter, settings: Settings) -> None:
+        self._store = store
+        self._segmenter = segmenter
+        self._settings = settings
+
+    # -- asking --------------------------------------------------------------------------------------------------
+    def ask(self, project: str, asked_by: str, targets: Collection[str] | None = None) -> list[TuningRecord]:
+        """Queue a tuning for each target that has examples.
+
+        A target with too few examples gets a record that says so. One that is being tuned already gets no second
+        record: the open one is returned.
+
+        Args:
+            project: project key.
+            asked_by: a few words for people.
+            targets: target ids; None for all that something has been approved of.
+
+        Raises:
+            NotFound: if the project is unknown.
+            Refused: if it has no such target, or nothing has been approved yet.
+        """
+        snapshot = self._snapshot(project)
+        if self._store.project(project) is None:
+            raise NotFound(f"Project {project} has never been seen.")
+        known = {target.id: target for target in snapshot.config.targets}
+        if unknown := sorted(set(targets or ()) - set(known)):
+            raise Refused(
+                f"The project has no target '{unknown[0]}'.",
+                remedy=f"Its targets: {', '.join(known) or 'none'}.",
+            )
+        wanted = [
+            target
+            for target in known
+            if (target in targets if targets is not None else snapshot.pool.get(target))
+        ]
+        if not wanted:
+            raise Refused("Nothing has been approved yet: there is nothing to learn from.")
+        return [self._ask(snapshot, known[target], asked_by) for target in wanted]
+
+    def due(self, project: str) -> list[TuningRecord]:
+        """Queue what the schedule asks for: `TUNE_EVERY` approvals or `TUNE_INTERVAL` hours after the last time.
+
+        Targets with too few examples, or whose examples are those of their last tuning, are left out.
+        """
+        if not self._is_due(project):
+            return []
+        snapshot = self._snapshot(project)
+        last = {
+            tuning.target: set(tuning.examples) for tuning in reversed(self._store.prompts.tunings(project))
+        }
+        found = []
+        for target in snapshot.config.targets:
+            keys = {info.key for info in usable(snapshot.pool.get(target.id, ()))}
+            if len(keys) >= FEWEST and keys != last.get(target.id):
+                found.append(self._ask(snapshot, target, "schedule"))
+        return found
+
+    def stop(self, number: int) -> TuningRecord:
+        """Ask a tuning to stop; it keeps what it needs to go on.
+
+        Raises:
+            NotFound: if there is no such tuning.
+            Refused: if it neither waits nor runs.
+        """
+        tuning = self.get(number)
+        if not tuning.is_open:
+            raise Refused(f"Tuning {number} is {tuning.status}: there is nothing to stop.")
+        self._store.prompts.ask_stop(number)
+        if tuning.status == "queued":
+            self._store.prompts.put_tuning(replace(tuning, status="stopped", reason="Stopped before it ran."))
+        return self.get(number)
+
+    def resume(self, number: int) -> TuningRecord:
+        """Queue a stopped tuning again; it goes on from where it was.
+
+        Raises:
+            NotFound: if there is no such tuning.
+            Refused: if it is not stopped, or another one of its target waits or runs.
+        """
+        tuning = self.get(number)
+        if tuning.status != "stopped":
+            raise Refused(f"Tuning {number} is {tuning.status}, not stopped.")
+        if not self._store.prompts.reopen_tuning(number):
+            raise Refused(f"Another tuning of target {tuning.target} waits or runs.")
+        return self.get(number)
+
+    def get(self, number: int) -> TuningRecord:
+        """A tuning's record.
+
+        Raises:
+            NotFound: if there is none of this id.
+        """
+        if (tuning := self._store.prompts.tuning(number)) is None:
+            raise NotFound(f"There is no tuning {number}.")
+        return tuning
+
+    # -- running -------------------------------------------------------------------------------------------------
+    def run(self, number: int, keep_going: Callable[[], bool]) -> Ended:
+        """Run a tuning from its start, or from where it was, to its end; whatever comes of it is in its record.
+
+        Args:
+            number: the tuning's id; only one run of it may be on at a time.
+            keep_going: called after every update; it may wait. False interrupts: the tuning stays queued and goes on
+                with the next run.
+
+        Raises:
+            NotFound: if there is no such tuning.
+            StoreError: if the store cannot be used.
+        """
+        tuning = self.get(number)
+        if not tuning.is_open:
+            return Ended(tuning)
+        if tuning.stop:
+            return self._close(tuning, "stopped", "Stopped before it ran.")
+        starts = int(self._store.note(f"tuning-starts:{number}") or 0) + 1
+        if starts > _STARTS:
+            return self._close(tuning, "failed", f"The worker ended {_STARTS} times without getting further.")
+        self._store.set_note(f"tuning-starts:{number}", str(starts))
+        try:
+            return self._run(tuning, keep_going)
+        except StoreError:
+            raise
+        except (TuningError, DeviceMemoryError, BackendError) as error:
+            return self._close(self.get(number), "failed", str(error))
+        except Exception as error:  # it must not be tried for ever
+            log.exception("tuning %d failed", number)
+            return self._close(self.get(number), "failed", f"{type(error).__name__}: {error}")
+
+    def _run(self, tuning: TuningRecord, keep_going: Callable[[], bool]) -> Ended:
+        snapshot = self._snapshot(tuning.project)
+        target = _target(snapshot, tuning.target)
+        pool = usable(snapshot.pool.get(target.id, ()))
+        state = self._store.prompts.tuning_state(tuning.id)
+        if state is None or not self._goes_on(tuning):
+            state, keys = None, tuple(info.key for info in pool)
+            tuning = replace(tuning, examples=keys, checkpoint=self._segmenter.identity, step=0)
+        now = time.time()
+        tuning = replace(tuning, status="running", started=tuning.started or now, updated=now, reason="")
+        self._store.prompts.put_tuning(tuning)
+        examples = self._examples(tuning.examples)
+        gated = self._gated(snapshot, target, examples)
+        watch = Watch(self._store, tuning, gated.save, keep_going)
+        try:
+            judged = gated.run(watch, resume=state)
+        except TuningError as error:
+            if state is None:
+                raise
+            log.info("tuning %d begins anew: %s", tuning.id, error)
+            gated = self._gated(snapshot, target, examples)
+            watch = Watch(self._store, tuning, gated.save, keep_going)
+            judged = gated.run(watch)
+        if judged is None:
+            return self._close(self.get(tuning.id), *watch.ended)
+        done = gated.progress
+        tuning = replace(self.get(tuning.id), step=done.step, steps=done.steps)
+        return self._conclude(tuning, target, judged, blind_iou(examples))
+
+    def _gated(self, snapshot: Snapshot, target: Target, examples: Sequence[Example]) -> GatedTuning:
+        config = TuningConfig(steps=self._settings.tune_steps)
+        incumbent = self._incumbent(snapshot, target)
+        return GatedTuning(self._segmenter, examples, config, self._settings.shots, incumbent)
+
+    def _goes_on(self, tuning: TuningRecord) -> bool:
+        """Whether what was kept of a tuning still fits: nothing that it learns from was withdrawn meanwhile."""
+        known = self._store.examples(tuning.examples)
+        return tuning.checkpoint == self._segmenter.identity and len(known) == len(tuning.examples) > 0
+
+    def _conclude(self, tuning: TuningRecord, target: Target, judged: Judged, blind: float) -> Ended:
+        """Keep the candidate, and use it where the gate lets it through."""
+        snapshot = self._snapshot(tuning.project)
+        withdrawn = self._withdrawn(snapshot, tuning)
+        verdict, now = judged.verdict, time.time()
+        passed, reason = decide(verdict, blind, self._settings.tune_gate, withdrawn)
+        prompt = PromptRecord(
+            project=tuning.project,
+            number=0,
+            target=target.id,
+            label=target.label,
+            checkpoint=tuning.checkpoint,
+            status="candidate",
+            uses=verdict.uses,
+            origin="tuned",
+            created=now,
+            figures={**_figures(judged, len(tuning.examples)), "blind_iou": blind},
+            examples=tuning.examples,
+            withdrawn=withdrawn,
+            reason=reason,
+        )
+        if passed and (why := revision.unfit(prompt, snapshot.config, self._segmenter.identity)) is not None:
+            passed, prompt = False, replace(prompt, reason=why)
+        card = PromptCard(
+            checkpoint=prompt.checkpoint,
+            label=prompt.label,
+            kind=target.kind,
+            uses=prompt.uses,
+            examples=len(prompt.examples),
+            figures=prompt.figures,
+            created=datetime.fromtimestamp(now, UTC).date().isoformat(),
+        )
+        content = pack_prompt(PromptFile(judged.tuned.image, judged.tuned.mask, card))
+        done = replace(tuning, status="done", ended=now, updated=now, seconds_left=0.0, reason=prompt.reason)
+        kept = self._store.prompts.add_prompt(prompt, content, tuning=done, activate=passed)
+        log.info("project %s: prompt %d of '%s': %s", kept.project, kept.number, kept.label, kept.reason)
+        return Ended(self.get(tuning.id), moved=passed)
+
+    # -- inside --------------------------------------------------------------------------------------------------
+    def _snapshot(self, project: str) -> Snapshot:
+        return revision.take(self._store, project, self._segmenter.identity)
+
+    def _ask(self, snapshot: Snapshot, target: Target, asked_by: str) -> TuningRecord:
+        now = time.time()
+        tuning = self._store.prompts.add_tuning(snapshot.project, target.id, asked_by, now)
+        if tuning is None:
+            tunings = self._store.prompts.tunings(snapshot.project)
+            return next(tuning for tuning in tunings if tuning.target == target.id)
+        count = len(usable(snapshot.pool.get(target.id, ())))
+        if count < FEWEST:
+            few = f"It is too early to tune '{target.label}': {count} examples, at least {FEWEST} are needed."
+            return self._close(tuning, "failed", few).tuning
+        return tuning
+
+    def _is_due(self, project: str) -> bool:
+        record = self._store.project(project)
+        if record is None:
+            return False
+        now, name = time.time(), f"tuned:{project}"
+        last = json.loads(self._store.note(name) or "null")
+        if last is None:
+            last = {"approvals": 0, "at": now}
+            self._store.set_note(name, json.dumps(last))
+        every, hours = self._settings.tune_every, self._settings.tune_interval
+        fresh = record.approvals - last["approvals"]
+        by_count = bool(every) and fresh >= every
+        by_time = bool(hours) and fresh > 0 and now - last["at"] >= hours * 3600
+        if by_count or by_time:
+            self._store.set_note(name, json.dumps({"approvals": record.approvals, "at": now}))
+        return by_count or by_time
+
+    def _close(self, tuning: TuningRecord, status: TuningStatus, reason: str) -> Ended:
+        now = time.time()
+        ended = None if status == "queued" else now
+        tuning = replace(tuning, status=status, ended=ended, updated=now, reason=reason)
+        self._store.prompts.put_tuning(tuning)
+        return Ended(self.get(tuning.id))
+
+    def _examples(self, keys: Collection[str]) -> list[Example]:
+        stored = self._store.examples(keys)
+        return [
+            Example(key, unpack_image(stored[key].image), unpack_mask(stored[key].mask))
+            for key in keys
+            if key in stored
+        ]
+
+    def _incumbent(self, snapshot: Snapshot, target: Target) -> Incumbent | None:
+        record = snapshot.prompts.get(target.id)
+        content = self._store.prompts.prompt_content(snapshot.project, record.number) if record else None
+        if record is None or content is None:
+            return None
+        file = unpack_prompt(content)
+        prompt = Prompt(f"{snapshot.project}/prompt/{record.number}", file.image, file.mask)
+        return Incumbent(prompt, record.uses, frozenset(record.examples))
+
+    def _withdrawn(self, snapshot: Snapshot, tuning: TuningRecord) -> tuple[str, ...]:
+        """Keys of a tuning's examples that no longer stand; those that only made room in a full pool do."""
+        pool = snapshot.pool.get(tuning.target, ())
+        there = {info.key for info in pool}
+        gone = [key for key in tuning.examples if key not in there]
+        return () if len(pool) >= self._settings.pool_size else tuple(gone)
+
+
+def usable(pool: Sequence[ExampleInfo]) -> list[ExampleInfo]:
+    """What a target's pool gives to learn from: the newest example of each task, of the newest tasks, oldest first."""
+    return list({info.task: info for info in pool}.values())[-MOST:]
+
+
+def _target(snapshot: Snapshot, wanted: str) -> Target:
+    for target in snapshot.config.targets:
+        if target.id == wanted:
+            return target
+    raise Refused(f"Target {wanted} is no longer in the labeling config.")
+
+
+def _figures(judged: Judged, examples: int) -> dict[str, float | None]:
+    verdict, tuned = judged.verdict, judged.tuned
+    figures = {
+        "examples": float(examples),
+        "masks_judged": float(verdict.masks),
+        "context_iou": verdict.context_iou,
+        "prompt_iou": verdict.prompt_iou,
+        "both_iou": verdict.both_iou,
+        "incumbent_iou": verdict.incumbent_iou,
+        "rival_iou": verdict.rival_iou,
+        "gain": verdict.gain,
+        "validation_iou": tuned.validation_iou,
+        "best_step": float(tuned.step),
+    }
+    return {
+        name: value if value is not None and math.isfinite(value) else None for name, value in figures.items()
+    }

@@ -1,0 +1,188 @@
+"""Versions of prompts: activated, rolled back, watched, exported and imported; knows no tuning."""
+
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from backend import revision
+from backend.errors import BadRequest, NotFound, Refused
+from backend.label_config import LabelConfig, Target
+from backend.prompts.keeping import fell
+from backend.revision import Snapshot
+from backend.store import PromptRecord, Store
+from backend.store.tensors import unpack_prompt
+
+
+@dataclass(frozen=True)
+class RolledBack:
+    """A prompt that was taken out of use.
+
+    Attributes:
+        retired: the prompt, with the reason.
+        active: what is in use now in its place; None where it is examples alone.
+    """
+
+    retired: PromptRecord
+    active: PromptRecord | None
+
+
+class Prompts:
+    """The versions of all projects. Each change is one transaction, is in every new snapshot, and computes nothing."""
+
+    def __init__(self, store: Store, checkpoint: str, image_size: int) -> None:
+        """Look after the prompts in `store`.
+
+        Args:
+            store: where they are kept.
+            checkpoint: identity of the weights that this backend predicts with.
+            image_size: side in pixels of the tensors that these weights take.
+        """
+        self._store = store
+        self._checkpoint = checkpoint
+        self._image_size = image_size
+
+    def get(self, project: str, number: int) -> PromptRecord:
+        """A version.
+
+        Raises:
+            NotFound: if the project has no version of this number.
+        """
+        for prompt in self._store.prompts.prompts(project):
+            if prompt.number == number:
+                return prompt
+        raise NotFound(
+            f"Project {project} has no prompt {number}.", remedy="`prompts list` shows those that there are."
+        )
+
+    def activate(self, project: str, number: int, reason: str = "Activated by hand.") -> PromptRecord:
+        """Use a version from the next request on; the revision moves with it.
+
+        Raises:
+            NotFound: if there is no such version.
+            Refused: if it is active already, or fits the checkpoint or the labeling config no longer.
+        """
+        prompt = self.get(project, number)
+        if prompt.status == "active":
+            raise Refused(f"Prompt {number} is active already.")
+        if (why := revision.unfit(prompt, self._config(project), self._checkpoint)) is not None:
+            raise Refused(f"Prompt {number} cannot be activated. {why}")
+        self._store.prompts.activate_prompt(project, prompt.target, number, time.time(), reason)
+        return self.get(project, number)
+
+    def roll_back(
+        self, project: str, target: str | None = None, reason: str = "Rolled back by hand."
+    ) -> RolledBack:
+        """Take the active prompt out of use and go back to what was in use before it.
+
+        That is the prompt that it replaced, where that still fits, else examples alone.
+
+        Args:
+            project: project key.
+            target: whose prompt; None where only one is active.
+            reason: kept with the retired prompt.
+
+        Raises:
+            Refused: if none is active, or more than one and no target is given.
+        """
+        active = [
+            prompt for prompt in self._store.prompts.prompts(project, target) if prompt.status == "active"
+        ]
+        if not active:
+            raise Refused("No prompt is active: there is nothing to roll back.")
+        if len(active) > 1:
+            labels = ", ".join(f"'{prompt.label}'" for prompt in active)
+            raise Refused("Prompts of several labels are active.", remedy=f"Name one of {labels}.")
+        return self._retire(active[0], reason)
+
+    def watch(self, project: str) -> list[RolledBack]:
+        """Roll back each active prompt whose predictions annotators keep clearly less of than what was there before."""
+        gone = []
+        for prompt in self._store.prompts.prompts(project):
+            if prompt.status != "active" or prompt.activated is None:
+                continue
+            kept = [row for row in self._store.kept(project) if row.target == prompt.target]
+            ours = [row for row in kept if prompt.number in revision.prompts_in(row.revision)]
+            since = [row.iou for row in ours if row.at >= prompt.activated]
+            before = [row.iou for row in kept if row not in ours and row.at < prompt.activated]
+            if (why := fell(before, since)) is not None:
+                gone.append(self._retire(prompt, f"Rolled back by itself. {why}"))
+        return gone
+
+    def export(self, project: str, number: int) -> bytes:
+        """A version as one safetensors file with its card (see `backend.store.tensors`).
+
+        Raises:
+            NotFound: if there is no such version.
+        """
+        content = self._store.prompts.prompt_content(project, self.get(project, number).number)
+        if content is None:
+            raise NotFound(f"The tensors of prompt {number} are gone.")
+        return content
+
+    def bring_in(self, project: str, content: bytes, target: str | None = None) -> PromptRecord:
+        """Keep an exported file as a candidate of a project.
+
+        Args:
+            project: project key.
+            content: what `export` gave, of any project and backend.
+            target: target id that it is for; None for the target of the file's own label.
+
+        Raises:
+            BadRequest: if the file is damaged or not a prompt.
+            Refused: if it fits neither the checkpoint nor a target of the project.
+        """
+        file = unpack_prompt(content)
+        config = self._config(project)
+        found = _chosen(config, file.card.label, target)
+        prompt = PromptRecord(
+            project=project,
+            number=0,
+            target=found.id,
+            label=found.label,
+            checkpoint=file.card.checkpoint,
+            status="candidate",
+            uses=file.card.uses,
+            origin="imported",
+            created=time.time(),
+            figures={**file.card.figures, "examples": float(file.card.examples)},
+            reason=f"Imported; made {file.card.created} from {file.card.examples} examples of '{file.card.label}'.",
+        )
+        if (why := revision.unfit(prompt, config, self._checkpoint)) is not None:
+            raise Refused(f"The prompt cannot be used here. {why}")
+        if file.image.shape[-1] != self._image_size:
+            sizes = f"{file.image.shape[-1]} px, and this checkpoint takes {self._image_size} px"
+            raise BadRequest(f"The file's checkpoint is right, but not its size: it has {sizes}.")
+        return self._store.prompts.add_prompt(prompt, content)
+
+    # -- inside --------------------------------------------------------------------------------------------------
+    def _snapshot(self, project: str) -> Snapshot:
+        return revision.take(self._store, project, self._checkpoint)
+
+    def _config(self, project: str) -> LabelConfig:
+        return self._snapshot(project).config
+
+    def _retire(self, prompt: PromptRecord, reason: str) -> RolledBack:
+        known = {version.number: version for version in self._store.prompts.prompts(prompt.project)}
+        before = known.get(prompt.replaced or 0)
+        config = self._config(prompt.project)
+        if before is not None and revision.unfit(before, config, self._checkpoint) is not None:
+            before = None
+        number = before.number if before else None
+        self._store.prompts.activate_prompt(prompt.project, prompt.target, number, time.time(), reason)
+        active = self.get(prompt.project, number) if number is not None else None
+        return RolledBack(self.get(prompt.project, prompt.number), active)
+
+
+def _chosen(config: LabelConfig, label: str, wanted: str | None) -> Target:
+    found: Collection[Target] = [
+        target
+        for target in config.targets
+        if (target.id == wanted if wanted is not None else target.label == label)
+    ]
+    if len(found) == 1:
+        return next(iter(found))
+    ids = ", ".join(target.id for target in config.targets) or "none"
+    if wanted is not None:
+        raise Refused(f"The project has no target '{wanted}'.", remedy=f"Its targets: {ids}.")
+    several = "several targets" if found else "no target"
+    raise Refused(f"The project has {several} with the label '{label}'.", remedy=f"Name one of: {ids}.")

@@ -16,7 +16,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from backend import admin, errors, revision
+from backend import __version__, admin, errors, revision
+from backend.delivery import Delivery
 from backend.jobs import Jobs
 from backend.label_config import parse
 from backend.learner.learner import key_of
@@ -29,6 +30,7 @@ from backend.protocol import (
     SetupResponse,
     is_project_key,
     kept_of_event,
+    project_key,
 )
 from backend.revision import Snapshot
 from backend.wiring import Backend
@@ -66,15 +68,21 @@ def create_app(
         lifespan: what starts and ends with the server, such as the worker process.
         learned: told the host name and token of each `/setup`, so that a worker has them too.
     """
-    app = FastAPI(title="SegGPT for Label Studio", lifespan=lifespan or _nothing)
     service = _Service(backend, jobs, learned)
+    app = FastAPI(
+        title="SegGPT for Label Studio",
+        description=admin.DESCRIPTION,
+        version=__version__,
+        openapi_tags=admin.TAGS,
+        lifespan=_delivering(lifespan or _nothing, service),
+    )
     guarded = [Depends(_basic_auth(backend))]
     limiter = CapacityLimiter(_AT_ONCE)
 
     @app.get("/health")
     async def health() -> dict[str, str]:
         """Alive; answered by the event loop itself, so that no full thread pool delays it."""
-        return {"status": "UP", "model_class": "SegGPT"}
+        return {"status": "UP", "model_class": "SegGPT", "store": "away" if service.delivery.away else "here"}
 
     @app.post("/setup", dependencies=guarded)
     def setup(request: SetupRequest) -> SetupResponse:
@@ -103,7 +111,7 @@ def create_app(
         service.gauge()
         return Response(backend.metrics.render(), media_type=CONTENT_TYPE_LATEST)
 
-    app.include_router(admin.router(backend))
+    app.include_router(admin.router(backend, jobs))
     _explain_errors(app)
     return app
 
@@ -113,6 +121,21 @@ async def _nothing(_app: FastAPI) -> AsyncIterator[None]:
     yield
 
 
+def _delivering(
+    lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]], service: "_Service"
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """The lifespan, with events that wait on the disk delivered meanwhile."""
+
+    @asynccontextmanager
+    async def both(app: FastAPI) -> AsyncIterator[None]:
+        service.delivery.start()
+        async with lifespan(app):
+            yield
+        service.delivery.stop()
+
+    return both
+
+
 class _Service:
     """What each route does, free of HTTP."""
 
@@ -120,17 +143,34 @@ class _Service:
         self._backend = backend
         self._jobs = jobs
         self._learned = learned
+        self._revisions: dict[str, str] = {}  # as last seen, for when the store is away
+        self.delivery = Delivery(backend.store, backend.spool, self._key_of, self._delivered)
 
     def setup(self, request: SetupRequest) -> SetupResponse:
         with self._timed("setup"):
             self._backend.label_studio.learn_from_setup(request.hostname, request.access_token)
             if self._learned:
                 self._learned(request.hostname, request.access_token)
-            key = self._project(request.project)
-            self._see(key, request.label_config)
-            return SetupResponse(model_version=self._snapshot(key).revision)
+            try:
+                key = self._project(request.project)
+                self._see(key, request.label_config)
+                return SetupResponse(model_version=self._snapshot(key).revision)
+            except errors.StoreError:
+                if (known := self._revisions.get(request.project or "")) is None:
+                    raise
+                return SetupResponse(model_version=known)
 
     def predict(self, request: PredictRequest, arrived: float) -> PredictResponse:
+        """Predictions; where the store is away, "I do not know yet" for each task."""
+        try:
+            return self._predict(request, arrived)
+        except errors.StoreError as error:
+            log.warning("nothing predicted: %s", error)
+            nothing = revision.name(self._backend.checkpoint, 0)
+            known = self._revisions.get(request.project or "", nothing)
+            return PredictResponse(results=[[] for _ in request.tasks], model_version=known)
+
+    def _predict(self, request: PredictRequest, arrived: float) -> PredictResponse:
         deadline = arrived + self._backend.settings.predict_deadline
         with self._timed("predict"), self._predicting():
             key = self._project(request.project)
@@ -146,32 +186,53 @@ class _Service:
         with self._timed("webhook"):
             if not isinstance(payload, Mapping) or not isinstance(payload.get("action"), str):
                 return {"status": "ignored", "reason": "no action"}
-            key = key_of(payload, self._backend.store)
-            if key is None or not is_project_key(key):
-                return {"status": "ignored", "reason": "no project that is known"}
             action = str(payload["action"])
             self._backend.metrics.events.labels(action if action in KNOWN_ACTIONS else "other").inc()
             if action not in KNOWN_ACTIONS:
                 return {"status": "ignored", "reason": "unknown action"}
-            new = self._backend.store.project(key) is None
-            self._backend.store.add_event(key, action, kept_of_event(payload), time.time())
-            self._jobs.learn(key)
-            if (new or action == "START_TRAINING") and self._backend.label_studio.configured:
-                self._jobs.reconcile(key)
+            try:
+                key = self._key_of(payload)
+                new = key is not None and self._backend.store.project(key) is None
+            except errors.StoreError:
+                if self._backend.spool is None:
+                    raise
+                key, new = (
+                    project_key(payload.get("project")),
+                    False,
+                )  # whether it is known is seen when delivered
+            if key is None or not (is_project_key(key) or self.delivery.away):
+                return {"status": "ignored", "reason": "no project that is known"}
+            if self.delivery.keep(key, action, kept_of_event(payload), time.time()):
+                self._jobs.learn(key)
+                if (new or action == "START_TRAINING") and self._backend.label_studio.configured:
+                    self._jobs.reconcile(key)
             return {"status": "stored"}
 
     def versions(self) -> list[str]:
         records = self._backend.store.projects()
-        named = {revision.name(self._backend.checkpoint, record.generation) for record in records}
+        named = {self._snapshot(record.key).revision for record in records}
         return sorted(named) or [revision.name(self._backend.checkpoint, 0)]
 
     def gauge(self) -> None:
-        """Bring the figures that live in the store up to date."""
+        """Bring the figures that live in the store up to date; those of a store that is away stay as they were."""
+        metrics = self._backend.metrics
+        metrics.spooled_events.set(self.delivery.waiting)
+        try:
+            self._gauge()
+            metrics.store_away.set(0)
+        except errors.StoreError:
+            metrics.store_away.set(1)
+
+    def _gauge(self) -> None:
         store, metrics = self._backend.store, self._backend.metrics
         metrics.pool.clear()
         for record in store.projects():
-            for target, pool in self._snapshot(record.key).pool.items():
+            snapshot = self._snapshot(record.key)
+            for target, pool in snapshot.pool.items():
                 metrics.pool.labels(record.key, target).set(len(pool))
+            metrics.prompts.labels(record.key).set(len(snapshot.prompts))
+            tunings = store.prompts.tunings(record.key)
+            metrics.tunings.labels(record.key).set(sum(tuning.is_open for tuning in tunings))
             metrics.approvals.labels(record.key).set(record.approvals)
             kept = [row.iou for row in store.kept(record.key)]
             metrics.kept_count.labels(record.key).set(len(kept))
@@ -182,6 +243,16 @@ class _Service:
         metrics.pending_events.set(len(store.pending_events(10_000)))
 
     # -- inside --------------------------------------------------------------------------------------------------
+    def _key_of(self, payload: Mapping[str, Any]) -> str | None:
+        key = key_of(payload, self._backend.store)
+        return key if key is None or is_project_key(key) else None
+
+    def _delivered(self, key: str) -> None:
+        """An event that waited on the disk is in the store: apply it, and see what else was missed."""
+        self._jobs.learn(key)
+        if self._backend.label_studio.configured:
+            self._jobs.reconcile(key)
+
     def _project(self, named: str | None) -> str:
         """The project's key; "" where the request names none that can be told."""
         if named is None or is_project_key(named):
@@ -202,7 +273,10 @@ class _Service:
             self._jobs.reconcile(key)  # what was approved may teach something else now
 
     def _snapshot(self, key: str) -> Snapshot:
-        return revision.take(self._backend.store, key, self._backend.checkpoint)
+        snapshot = revision.take(self._backend.store, key, self._backend.checkpoint)
+        if key:
+            self._revisions[key] = snapshot.revision
+        return snapshot
 
     def _remember(self, snapshot: Snapshot, predictions: Predictions) -> None:
         count = self._backend.metrics.predictions

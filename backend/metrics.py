@@ -47,6 +47,21 @@ class Metrics:
             "seggpt_pending_events", "Stored events not dealt with", registry=self.registry
         )
 
+        self.store_away = Gauge(
+            "seggpt_store_away", "1 while the store does not answer, else 0", registry=self.registry
+        )
+        self.spooled_events = Gauge(
+            "seggpt_spooled_events",
+            "Events that wait on this machine's disk for the store, 100 at most",
+            registry=self.registry,
+        )
+        self.tunings = Gauge(
+            "seggpt_open_tunings", "Tunings that wait or run", ["project"], registry=self.registry
+        )
+        self.prompts = Gauge(
+            "seggpt_active_prompts", "Tuned prompts in use", ["project"], registry=self.registry
+        )
+
     def render(self) -> bytes:
         """The text exposition format, UTF-8."""
         return generate_latest(self.registry)

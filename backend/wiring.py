@@ -11,8 +11,10 @@ from backend.learner import Learner
 from backend.metrics import Metrics
 from backend.pre_annotation import PreAnnotation
 from backend.predictor import Predictor
+from backend.prompts import Alarm, Prompts, Tunings
 from backend.settings import Settings
 from backend.store import Store
+from backend.store.engines import open_engine
 from backend.store.sqlite import SqliteStore
 from model.segmenter import Segmenter
 
@@ -23,11 +25,15 @@ class Backend:
 
     settings: Settings
     store: Store
+    spool: Store | None
     label_studio: LabelStudio
     images: ImageLoader
     segmenter: Segmenter
     predictor: Predictor
     learner: Learner
+    prompts: Prompts
+    tunings: Tunings
+    alarm: Alarm
     pre_annotation: PreAnnotation
     metrics: Metrics
 
@@ -40,6 +46,8 @@ class Backend:
         """Let go of files and connections."""
         self.label_studio.close()
         self.store.close()
+        if self.spool is not None:
+            self.spool.close()
 
 
 def open_store(settings: Settings) -> Store:
@@ -48,7 +56,14 @@ def open_store(settings: Settings) -> Store:
     Raises:
         StoreError: if it cannot be used.
     """
-    return SqliteStore(settings.data_dir / "store.sqlite3")
+    return open_engine(settings)
+
+
+def open_spool(settings: Settings) -> Store | None:
+    """Where events wait on this machine's disk while the store is away; None where the store is on the disk itself."""
+    if not settings.redis_url.get_secret_value():
+        return None
+    return SqliteStore(settings.data_dir / "spool.sqlite3")
 
 
 def connect(settings: Settings) -> LabelStudio:
@@ -84,11 +99,15 @@ def build(settings: Settings) -> Backend:
     return Backend(
         settings=settings,
         store=store,
+        spool=open_spool(settings),
         label_studio=label_studio,
         images=images,
         segmenter=segmenter,
         predictor=predictor,
         learner=Learner(store, label_studio, images, segmenter.describe, settings),
+        prompts=Prompts(store, segmenter.identity, segmenter.image_size),
+        tunings=Tunings(store, segmenter, settings),
+        alarm=Alarm(store, segmenter),
         pre_annotation=PreAnnotation(store, label_studio, predictor, settings, segmenter.identity),
         metrics=Metrics(),
     )

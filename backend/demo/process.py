@@ -76,6 +76,11 @@ class ManagedProcess:
         """What it ended with; None while it runs or was never started. Negative: the signal that ended it."""
         return None if self._child is None else self._child.poll()
 
+    @property
+    def pid(self) -> int | None:
+        """Its process id; None where it was never started."""
+        return None if self._child is None else self._child.pid
+
     def signal(self, number: int) -> None:
         """Send a signal to the command itself, not to its group."""
         if self._child is not None:

@@ -201,6 +201,10 @@ class Session:
         """The backends connected to a project; Label Studio looks after each when asked."""
         return [dict(found) for found in self.call("GET", "/api/ml/", params={"project": project})]
 
+    def start_training(self, backend: int) -> None:
+        """What the button "Start training" sends."""
+        self.call("POST", f"/api/ml/{backend}/train", json={})
+
     def webhooks(self, project: int) -> list[dict[str, Any]]:
         """The webhooks of a project."""
         return [dict(found) for found in self.call("GET", "/api/webhooks/", params={"project": project})]

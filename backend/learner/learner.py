@@ -39,6 +39,7 @@ class Learnt:
         unread: task id and reason for approvals whose image or regions could not be read; they are tried again.
         new_tasks: whether there may be tasks to predict ahead.
         read_again: whether the label config changed, so that every approval may teach something else.
+        train: whether somebody asked for a tuning.
     """
 
     moved: bool = False
@@ -47,6 +48,7 @@ class Learnt:
     unread: tuple[tuple[int, str], ...] = ()
     new_tasks: bool = False
     read_again: bool = False
+    train: bool = False
 
 
 class _Tally:
@@ -95,7 +97,8 @@ class Learner:
                 self._forget_tasks(event.project, ids_of(body.get("tasks")) + ids_of(body.get("task")), tally)
         learnt = self._conclude(event.project, before, tally, moved)
         created = event.action == "TASKS_CREATED"
-        return replace(learnt, new_tasks=created or learnt.moved, read_again=moved)
+        train = event.action == "START_TRAINING"
+        return replace(learnt, new_tasks=created or learnt.moved, read_again=moved, train=train)
 
     def reconcile(self, project: str, tasks: Collection[int] | None = None) -> Learnt:
         """Make the project's approvals equal to Label Studio's: all of them, or those of some tasks.

@@ -3,26 +3,24 @@
 Queued jobs are stored by this module's name and the function's: neither may ever change.
 """
 
-import json
 import logging
-import sqlite3
 import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
-from huey import SqliteHuey
-from huey.consumer import Consumer
-from huey.registry import Message
-from huey.serializer import Serializer
+from huey import Huey
 
-from backend.errors import LabelStudioError, NotFound, StoreError
+from backend.errors import LabelStudioError, NotFound, Refused, StoreError
+from backend.jobs.lanes import QUEUE_TROUBLES, LaneConsumer, open_lane
 from backend.learner import Learnt
-from backend.pre_annotation import Step
+from backend.pre_annotation import PREDICTING, Step
 from backend.settings import Settings
 from backend.store import Event
+from backend.store.leases import leased
 from backend.wiring import Backend
 
 log = logging.getLogger(__name__)
@@ -33,36 +31,12 @@ _LEARN_LEASE = 30.0  # renewed with every event; what a worker that died held is
 _GIVE_WAY = 0.5
 _TROUBLE_PAUSE = 15.0
 _TROUBLES = 40
+_TUNING_LEASE = 20.0  # renewed all the time; what a worker that was killed had begun goes on after so long
+_BUSY_LOOK = 0.05
+_LONGEST_WAIT = 30.0  # for predictions, before each update: slow where people are many, but never at a stand
 _RECONCILE_LEASE = 120.0  # two at a time do no harm; one that was killed must not block for long
 _PASS_EVERY = 600.0  # a pass now and then finds what failed or was not announced
 _URGENT, _USUAL, _LATER = 100, 50, 10
-
-
-class JsonSerializer(Serializer):  # type: ignore[misc]  # Huey has no types
-    """Messages as JSON: a queue that somebody else can write to must never unpickle."""
-
-    def _serialize(self, data: Any) -> bytes:
-        if not isinstance(data, Message):
-            return json.dumps(data).encode()
-        fields = data._asdict()
-        fields["eta"] = data.eta.isoformat() if data.eta else None
-        fields["expires_resolved"] = None
-        return json.dumps(fields).encode()
-
-    def _deserialize(self, data: bytes) -> Any:
-        fields = json.loads(data)
-        if not isinstance(fields, dict) or "name" not in fields:
-            return fields
-        fields["eta"] = datetime.fromisoformat(fields["eta"]) if fields["eta"] else None
-        fields["args"] = tuple(fields["args"] or ())
-        return Message(**fields)
-
-
-class _LaneConsumer(Consumer):  # type: ignore[misc]  # Huey has no types
-    """A consumer that leaves signals to the process that runs several lanes."""
-
-    def _set_signal_handlers(self) -> None:
-        return
 
 
 class Jobs:
@@ -72,22 +46,18 @@ class Jobs:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         self._backend = backend
         self._every = settings.reconcile_every
-        self.events = self._lane("events", settings)
-        self.tuning = self._lane("tuning", settings)
+        self.events = open_lane("events", settings)
+        self.tuning = open_lane("tuning", settings)
         self._learn = self._register(self.events, learn, _URGENT)
         self._reconcile = self._register(self.events, reconcile, _USUAL)
         self._left_overs = self._register(self.events, left_overs, _USUAL)
         self._pre_annotate = self._register(self.events, pre_annotate, _LATER)
         self._look = self._register(self.events, look, _USUAL)
+        self._tune = self._register(self.tuning, tune, _USUAL)
+        self._measure = self._register(self.tuning, measure, _LATER)
+        self.stopping = threading.Event()
 
-    @staticmethod
-    def _lane(name: str, settings: Settings) -> SqliteHuey:
-        filename = str(settings.data_dir / "queue.sqlite3")
-        return SqliteHuey(name, filename=filename, serializer=JsonSerializer(), results=False, timeout=10)
-
-    def _register(
-        self, lane: SqliteHuey, function: Callable[..., None], priority: int
-    ) -> Callable[..., None]:
+    def _register(self, lane: Huey, function: Callable[..., None], priority: int) -> Callable[..., None]:
         def job(*args: Any) -> None:
             if self._backend is None:
                 raise RuntimeError("jobs run in a worker only")
@@ -102,10 +72,7 @@ class Jobs:
                     task.schedule(args=args, delay=delay)
                 else:
                     task(*args)
-            except (
-                OSError,
-                sqlite3.Error,
-            ) as error:  # what the job is about is stored: the next look finds it
+            except QUEUE_TROUBLES as error:  # what the job is about is stored: the next look finds it
                 log.warning("job %s not queued: %s", function.__name__, error)
 
         return enqueue
@@ -127,21 +94,28 @@ class Jobs:
         """Predict the project's unlabeled tasks ahead, those after a task's id."""
         self._pre_annotate(project, after, seen, delay=delay)
 
+    def tune(self, tuning: int, delay: float = 0.0) -> None:
+        """Run a tuning that was asked for, or go on with it."""
+        self._tune(tuning, delay=delay)
+
+    def measure(self, project: str) -> None:
+        """Measure which of the project's examples harm the others."""
+        self._measure(project)
+
     def look(self) -> None:
         """Look at all projects for silent changes."""
         self._look()
 
     def depths(self) -> dict[str, int]:
         """Jobs waiting, by lane."""
-        return {
-            lane.name: lane.pending_count() + lane.scheduled_count() for lane in (self.events, self.tuning)
-        }
+        lanes = {"events": self.events, "tuning": self.tuning}
+        return {name: lane.pending_count() + lane.scheduled_count() for name, lane in lanes.items()}
 
     # -- run -----------------------------------------------------------------------------------------------------
     def run(self, stop: threading.Event) -> None:
         """Work on both lanes until `stop` is set."""
         consumers = [
-            _LaneConsumer(
+            LaneConsumer(
                 lane, workers=workers, periodic=False, initial_delay=0.05, max_delay=0.2, backoff=1.2
             )
             for lane, workers in ((self.events, 4), (self.tuning, 1))
@@ -152,6 +126,7 @@ class Jobs:
         while not stop.is_set():
             self.look()
             stop.wait(self._every)
+        self.stopping.set()
         for consumer in consumers:
             consumer.stop()
         for thread in threads:
@@ -187,15 +162,15 @@ def _apply(backend: Backend, jobs: Jobs, event: Event) -> None:
     """Apply one event; a bad one is given up after some attempts and must not keep others waiting."""
     try:
         learnt = backend.learner.apply(event)
+        _follow_up(backend, jobs, event.project, learnt)  # before it is forgotten: it may be all that asks
         trouble = learnt.unread[0][1] if learnt.unread else ""
     except Exception as error:  # whatever one event does, those after it are applied
         log.exception("project %s: event %d (%s) cannot be applied", event.project, event.id, event.action)
-        learnt, trouble = Learnt(), str(error) or type(error).__name__
+        trouble = str(error) or type(error).__name__
     if trouble and (attempts := backend.store.retry_event(event.id, trouble)) < _ATTEMPTS:
         jobs.learn(event.project, delay=min(60.0, 2.0**attempts))
     else:
         backend.store.finish_event(event.id)
-    _follow_up(backend, jobs, event.project, learnt)
 
 
 def reconcile(backend: Backend, jobs: Jobs, project: str) -> None:
@@ -263,10 +238,47 @@ def pre_annotate(backend: Backend, jobs: Jobs, project: str, after: int = 0, see
         backend.store.set_note(f"ahead:{project}", str(time.time()))
 
 
+def tune(backend: Backend, jobs: Jobs, tuning: int) -> None:
+    """Run a tuning, or go on with it; who finds it running elsewhere leaves it alone."""
+    with leased(backend.store, f"tuning:{tuning}", _TUNING_LEASE) as taken:
+        if not taken:
+            jobs.tune(tuning, delay=_TUNING_LEASE)  # unless the holder has died, this finds nothing to do
+            return
+        ended = backend.tunings.run(tuning, lambda: _may_go_on(backend, jobs))
+    if ended.moved and backend.label_studio.configured:
+        jobs.pre_annotate(ended.tuning.project)
+
+
+def measure(backend: Backend, jobs: Jobs, project: str) -> None:
+    """Measure which examples harm the others, unless these have been measured."""
+
+    def go_on(_done: int, _total: int) -> None:
+        if not _may_go_on(backend, jobs):
+            raise _Ending
+
+    with suppress(_Ending):
+        if backend.alarm.is_due(project):
+            backend.alarm.measure(project, go_on)
+
+
+class _Ending(Exception):
+    """The worker ends in the middle of something that is begun anew another time."""
+
+
+def _may_go_on(backend: Backend, jobs: Jobs) -> bool:
+    """Wait while a request is answered; False where the worker ends."""
+    deadline = time.monotonic() + _LONGEST_WAIT
+    while backend.store.held(PREDICTING) and time.monotonic() < deadline:
+        if jobs.stopping.wait(_BUSY_LOOK):
+            return False
+    return not jobs.stopping.is_set()
+
+
 def look(backend: Backend, jobs: Jobs) -> None:
     """Drain what was left behind and find what Label Studio did not tell."""
     for project in {event.project for event in backend.store.pending_events()}:
         jobs.learn(project)
+    _take_up_tunings(backend, jobs)
     if not backend.label_studio.configured:
         return
     for record in backend.store.projects():
@@ -283,9 +295,31 @@ def look(backend: Backend, jobs: Jobs) -> None:
             _say_once(backend, f"look:{record.key}", f"project {record.key} cannot be looked at: {error}")
 
 
+def _take_up_tunings(backend: Backend, jobs: Jobs) -> None:
+    """Queue what the schedule asks for, and tunings that wait or were cut off while nobody works on them."""
+    for record in backend.store.projects():
+        for tuning in backend.tunings.due(record.key):
+            jobs.tune(tuning.id)
+    if any(task.name == tune.__name__ for task in (*jobs.tuning.pending(), *jobs.tuning.scheduled())):
+        return
+    for tuning in reversed(backend.store.prompts.tunings()):
+        if tuning.is_open:
+            jobs.tune(tuning.id)
+
+
 def _follow_up(backend: Backend, jobs: Jobs, project: str, learnt: Learnt) -> None:
     if learnt.approved or learnt.withdrawn:
         log.info("project %s: %d approved, %d withdrawn", project, learnt.approved, learnt.withdrawn)
+    asked = backend.tunings.due(project) if learnt.approved else []
+    if learnt.train:
+        with suppress(Refused, NotFound):
+            asked = backend.tunings.ask(project, "Start training")
+    for tuning in asked:
+        jobs.tune(tuning.id)
+    if learnt.approved and backend.prompts.watch(project):
+        learnt = replace(learnt, moved=True)
+    if learnt.moved:
+        jobs.measure(project)
     if not backend.label_studio.configured:
         return
     if learnt.read_again:

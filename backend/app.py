@@ -76,6 +76,7 @@ def create_app(
         openapi_tags=admin.TAGS,
         lifespan=_delivering(lifespan or _nothing, service),
     )
+    app.state.delivery = service.delivery
     guarded = [Depends(_basic_auth(backend))]
     limiter = CapacityLimiter(_AT_ONCE)
 

@@ -141,7 +141,8 @@ class Stage:
         self.failed: list[BaseException] = []
         for lane in (self.jobs.events, self.jobs.tuning):
             lane.signal("error")(self._note_failure)
-        self.client = TestClient(create_app(self.backend, self.jobs), ADDRESS, client=LOOPBACK)
+        self.app = create_app(self.backend, self.jobs)
+        self.client = TestClient(self.app, ADDRESS, client=LOOPBACK)
 
     def _note_failure(self, _signal: str, _task: Any, error: BaseException) -> None:
         self.failed.append(error)

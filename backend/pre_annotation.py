@@ -33,6 +33,10 @@ _FAILED_AGAIN = 600.0  # seconds until a task that could not be predicted is tri
 
 _PUSHED = "pushed"
 _ANSWERED = "answered"
+_NOTHING_YET = "nothing approved yet"
+_ABANDONED = (
+    60.0  # seconds without any news of a project's tasks, after which nobody works on those that wait
+)
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,21 @@ class PreAnnotation:
             for task, reason in reasons.items()
         )
 
+    def abandoned(self, project: str) -> list[int]:
+        """Tasks that wait, or were being predicted, while nobody works on them: a worker died over them."""
+        states = self._store.task_states(project)
+        version = revision.take(self._store, project, self._checkpoint).revision
+        waiting = [
+            state.task
+            for state in states
+            if state.status in ("queued", "running")
+            and state.reason != _NOTHING_YET
+            and state.revision == version
+        ]
+        if not waiting or max(state.at for state in states) > time.time() - _ABANDONED:
+            return []
+        return waiting
+
     # -- inside --------------------------------------------------------------------------------------------------
     def _note(self, snapshot: Snapshot, tasks: Iterable[int], status: TaskStatus, reason: str) -> None:
         now = time.time()
@@ -164,7 +183,7 @@ class PreAnnotation:
         self._note(snapshot, [task["id"] for task in wanted], "running", "")
         predictions = self._predictor.predict(snapshot, wanted, time.monotonic() + _STEP_SECONDS)
         self.failed(snapshot, predictions.failed)
-        self.queue(snapshot, predictions.unready, "nothing approved yet")
+        self.queue(snapshot, predictions.unready, _NOTHING_YET)
         self.queue(snapshot, predictions.unreached, "comes with the next step")
         pushed = self._push_all(snapshot, predictions.done)
         # Deleting a prediction blanks the `parent_prediction` of annotations made from it: leave labeled tasks alone.

@@ -78,7 +78,7 @@ class Settings(BaseSettings):
     tune_gate: float = Field(
         0.0, ge=-1, le=1, description="By how much mean IoU a tuned prompt must beat what is in use."
     )
-    tune_steps: int = Field(200, ge=1, le=100_000, description="Updates of one tuning, at most.")
+    tune_steps: int = Field(60, ge=1, le=100_000, description="Updates of one tuning, at most.")
 
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (),

@@ -26,7 +26,8 @@ from backend.wiring import Backend
 log = logging.getLogger(__name__)
 
 _ATTEMPTS = 8
-_LEASE = 120.0
+_LEASE = 20.0  # renewed all the time
+_ABANDONED = 60.0  # seconds without a step, after which a pass ahead has died with its worker
 _LEARN_LEASE = 30.0  # renewed with every event; what a worker that died held is free after so long
 _GIVE_WAY = 0.5
 _TROUBLE_PAUSE = 15.0
@@ -197,15 +198,12 @@ def left_overs(backend: Backend, jobs: Jobs, project: str, tasks: list[int], tro
 
     Where Label Studio lets nothing be pushed for long, the next pass ahead takes over.
     """
-    owner = uuid.uuid4().hex
-    lease = f"pre-annotate:{project}"  # what a pass ahead pushes at this moment must not be pushed twice
-    if not backend.store.acquire(lease, owner, _LEASE):
-        jobs.left_overs(project, tasks, troubles, delay=1.0)
-        return
-    try:
+    # What a pass ahead pushes at this moment must not be pushed twice.
+    with leased(backend.store, f"pre-annotate:{project}", _LEASE) as taken:
+        if not taken:
+            jobs.left_overs(project, tasks, troubles, delay=1.0)
+            return
         step = _step(backend, project, lambda: backend.pre_annotation.left_overs(project, tasks))
-    finally:
-        backend.store.release(lease, owner)
     if step is None and troubles < _TROUBLES:
         jobs.left_overs(project, tasks, troubles + 1, delay=_TROUBLE_PAUSE)
     elif step is not None and step.more:
@@ -217,17 +215,14 @@ def pre_annotate(backend: Backend, jobs: Jobs, project: str, after: int = 0, see
 
     A job without `after` begins a pass. Where one is on its way, it goes round once more instead.
     """
-    owner = uuid.uuid4().hex
-    lease = f"pre-annotate:{project}"
-    if not backend.store.acquire(lease, owner, _LEASE):
-        backend.store.set_note(f"again:{project}", "yes")
-        return
-    if after == 0:
-        backend.store.set_note(f"again:{project}", "")
-    try:
+    with leased(backend.store, f"pre-annotate:{project}", _LEASE) as taken:
+        if not taken:
+            backend.store.set_note(f"again:{project}", "yes")
+            return
+        if after == 0:
+            backend.store.set_note(f"again:{project}", "")
+        backend.store.set_note(f"pass:{project}", str(time.time()))
         step = _step(backend, project, lambda: backend.pre_annotation.step(project, after, seen))
-    finally:
-        backend.store.release(lease, owner)
     if step is None:
         jobs.pre_annotate(project, after, seen, delay=_TROUBLE_PAUSE)
     elif step.more:
@@ -236,6 +231,7 @@ def pre_annotate(backend: Backend, jobs: Jobs, project: str, after: int = 0, see
         jobs.pre_annotate(project)
     else:
         backend.store.set_note(f"ahead:{project}", str(time.time()))
+        backend.store.set_note(f"pass:{project}", "")
 
 
 def tune(backend: Backend, jobs: Jobs, tuning: int) -> None:
@@ -288,11 +284,21 @@ def look(backend: Backend, jobs: Jobs) -> None:
                 backend.label_studio.authorize_webhooks(record.id, user, authorization)
             if backend.learner.is_due(record.key):
                 jobs.reconcile(record.key)
-            elif time.time() - float(backend.store.note(f"ahead:{record.key}") or 0) > _PASS_EVERY:
+            elif _is_pass_due(backend, record.key):
                 jobs.pre_annotate(record.key)
+            if abandoned := backend.pre_annotation.abandoned(record.key):
+                jobs.left_overs(record.key, abandoned)
             _say_once(backend, f"look:{record.key}", "")
         except LabelStudioError as error:
             _say_once(backend, f"look:{record.key}", f"project {record.key} cannot be looked at: {error}")
+
+
+def _is_pass_due(backend: Backend, project: str) -> bool:
+    """Whether tasks should be predicted ahead: long after the last pass, or where one died with its worker."""
+    now = time.time()
+    stepped = float(backend.store.note(f"pass:{project}") or 0)
+    died = bool(stepped) and now - stepped > _ABANDONED and not backend.store.held(f"pre-annotate:{project}")
+    return died or now - float(backend.store.note(f"ahead:{project}") or 0) > _PASS_EVERY
 
 
 def _take_up_tunings(backend: Backend, jobs: Jobs) -> None:

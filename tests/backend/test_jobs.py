@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from backend import jobs as jobs_module
+from backend import revision
 from backend.errors import StoreError
 from backend.jobs import Jobs
 from tests.backend.loopback import Answer
@@ -34,7 +35,9 @@ def until(what: Callable[[], bool]) -> None:
 
 def test_the_names_under_which_jobs_are_queued_never_change(stage: Stage) -> None:
     """What is queued when the backend is updated is still found by its name."""
-    names = ["learn", "reconcile", "left_overs", "pre_annotate", "look"]
+    names = ["learn", "reconcile", "left_overs", "pre_annotate", "look", "tune", "measure"]
+    stage.jobs.tune(1)
+    stage.jobs.measure("1.2")
     stage.jobs.learn("1.2")
     stage.jobs.reconcile("1.2")
     stage.jobs.left_overs("1.2", (4, 5))
@@ -268,3 +271,53 @@ def test_a_worker_does_what_is_queued_until_it_is_stopped(stage: Stage) -> None:
         worker.join(60)
     assert not worker.is_alive()
     assert [row["task"] for row in stage.label_studio.stored_predictions.values()] == tasks
+
+
+# -- a worker that died -------------------------------------------------------------------------------------------
+def at(moment: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let everybody think that it is this moment."""
+    monkeypatch.setattr("time.time", lambda: moment)
+
+
+def pushed(stage: Stage, task: int) -> int:
+    """How many predictions Label Studio holds for a task."""
+    return sum(row["task"] == task for row in stage.label_studio.stored_predictions.values())
+
+
+def test_a_pass_ahead_that_died_with_its_worker_is_begun_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = stage.blobs(3, first=20)
+    stage.approve(1)
+    assert stage.backend.store.note(f"pass:{stage.key}") == ""
+    for task in tasks:
+        assert pushed(stage, task) == 1
+    stage.backend.store.set_note(
+        f"pass:{stage.key}", str(time.time())
+    )  # a step was begun, and then nothing came
+    later = stage.blobs(1, first=30)
+    stage.jobs.look()
+    assert "pre_annotate" not in stage.work()
+    at(time.time() + 61, monkeypatch)
+    stage.jobs.look()
+    assert "pre_annotate" in stage.work()
+    assert pushed(stage, later[0]) == 1
+    assert stage.backend.store.note(f"pass:{stage.key}") == ""
+
+
+def test_left_overs_of_a_worker_that_died_are_taken_up(
+    staging: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = staging(pre_annotate="off")
+    stage.approve(1)
+    (task,) = stage.blobs(1, first=40)
+    snapshot = revision.take(stage.backend.store, stage.key, stage.backend.checkpoint)
+    stage.backend.pre_annotation.queue(snapshot, [task], "not reached before the deadline")
+    stage.jobs.look()
+    assert "left_overs" not in stage.work()
+    at(time.time() + 61, monkeypatch)
+    stage.jobs.look()
+    assert "left_overs" in stage.work()
+    assert pushed(stage, task) == 1
+    stage.jobs.look()
+    assert "left_overs" not in stage.work()

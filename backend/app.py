@@ -6,17 +6,16 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from functools import partial
 from typing import Annotated, Any
 
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
-from fastapi import Body, Depends, FastAPI, HTTPException, Request, Response
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from backend import __version__, admin, errors, revision
+from backend import __version__, admin, bodies, errors, revision
 from backend.delivery import Delivery
 from backend.jobs import Jobs
 from backend.label_config import parse
@@ -79,27 +78,30 @@ def create_app(
     app.state.delivery = service.delivery
     guarded = [Depends(_basic_auth(backend))]
     limiter = CapacityLimiter(_AT_ONCE)
+    Raw = Annotated[bytes, Depends(bodies.reader(backend.settings.max_body_bytes))]
 
     @app.get("/health")
     async def health() -> dict[str, str]:
         """Alive; answered by the event loop itself, so that no full thread pool delays it."""
         return {"status": "UP", "model_class": "SegGPT", "store": "away" if service.delivery.away else "here"}
 
-    @app.post("/setup", dependencies=guarded)
-    def setup(request: SetupRequest) -> SetupResponse:
+    @app.post("/setup", dependencies=guarded, openapi_extra=bodies.documented(SetupRequest))
+    def setup(body: Raw) -> SetupResponse:
         """Label Studio's look: remembers the label config, answers the revision."""
-        return service.setup(request)
+        return service.setup(bodies.parse(SetupRequest, body))
 
-    @app.post("/predict", dependencies=guarded)
-    async def predict(request: PredictRequest) -> PredictResponse:
+    @app.post("/predict", dependencies=guarded, openapi_extra=bodies.documented(PredictRequest))
+    async def predict(body: Raw) -> PredictResponse:
         """Predictions for all tasks of the request, as far as the deadline allows."""
         arrived = time.monotonic()  # whoever waits for a turn has waited for the answer
-        return await run_sync(partial(service.predict, request, arrived), limiter=limiter)
+        return await run_sync(
+            lambda: service.predict(bodies.parse(PredictRequest, body), arrived), limiter=limiter
+        )
 
-    @app.post("/webhook", status_code=201, dependencies=guarded)
-    def webhook(payload: Annotated[Any, Body()] = None) -> dict[str, str]:
+    @app.post("/webhook", status_code=201, dependencies=guarded, openapi_extra=bodies.documented())
+    def webhook(body: Raw) -> dict[str, str]:
         """An event: stored before it is acknowledged, applied by a worker."""
-        return service.webhook(payload)
+        return service.webhook(bodies.parse_any(body))
 
     @app.get("/versions", dependencies=guarded)
     def versions() -> dict[str, list[str]]:

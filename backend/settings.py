@@ -87,6 +87,7 @@ class Settings(BaseSettings):
     local_files_root: Path | None = Field(
         None, description="Folder below which local files may be read; empty: none."
     )
+    max_body_bytes: int = Field(256 * 2**20, ge=1024, description="Largest body of a request, in bytes.")
     max_image_bytes: int = Field(100 * 2**20, ge=1, description="Largest image file read, in bytes.")
     max_image_pixels: int = Field(100_000_000, ge=1, description="Largest image decoded, in pixels.")
     image_timeout: float = Field(20.0, gt=0, description="Seconds for fetching one image.")

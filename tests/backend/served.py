@@ -1,0 +1,110 @@
+"""The real processes, `serve` with its worker, seen from outside as Label Studio sees them."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.backend.fake_label_studio import LABEL_CONFIG
+from tests.backend.stage import blob, brush, data_uri, now, png
+
+ROOT = Path(__file__).parents[2]
+PROJECT = {
+    "id": 1,
+    "created_at": "2026-01-01T00:00:01Z",
+    "label_config": LABEL_CONFIG,
+    "token": "invite-4711",
+}
+KEY = "1.1767225601"
+
+
+def until(what: Callable[[], Any], patience: float = 120) -> Any:
+    """What it finds, as soon as it finds it."""
+    end = time.monotonic() + patience
+    while not (found := what()):
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.05)
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Served:
+    """A `serve` process and what it said."""
+
+    def __init__(self, folder: Path, checkpoint: Path, **environment: str) -> None:
+        self.port, self.folder = free_port(), folder
+        self.log = folder / "log"
+        self._environment = {
+            **os.environ, "CHECKPOINT": str(checkpoint), "DEVICE": "cpu", "OMP_NUM_THREADS": "1", **environment
+        }  # fmt: skip
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60)
+        self.start()
+
+    def start(self) -> None:
+        command = [
+            sys.executable,
+            "-m",
+            "backend",
+            "serve",
+            "--port",
+            str(self.port),
+            "--data-dir",
+            str(self.folder / "data"),
+        ]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(command, cwd=ROOT, env=self._environment, stdout=log, stderr=log)  # noqa: S603 - our own command line
+        until(self._is_up)
+
+    def _is_up(self) -> bool:
+        assert self.process.poll() is None, self.said
+        try:
+            return self.client.get("/health").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    @property
+    def said(self) -> str:
+        return self.log.read_text()
+
+    def workers(self) -> list[int]:
+        """Process ids of the workers that it started."""
+        command = ["ps", "-o", "pid=,args=", "--ppid", str(self.process.pid)]
+        listed = subprocess.run(command, capture_output=True, text=True)  # noqa: S603 - our own command line
+        return [int(line.split()[0]) for line in listed.stdout.splitlines() if " worker " in line]
+
+    def stop(self) -> None:
+        self.client.close()
+        self.process.terminate()
+        self.process.wait(60)
+
+    def approve(self, annotation: int) -> None:
+        image, mask = blob(annotation)
+        row = {
+            "id": annotation, "task": annotation, "result": [brush(mask)], "updated_at": now(), "lead_time": 1.0,
+            "was_cancelled": False, "updated_by": 1, "completed_by": 1,
+        }  # fmt: skip
+        task = {"id": annotation, "data": {"image": data_uri(png(image))}}
+        body = {"action": "ANNOTATION_CREATED", "annotation": row, "task": task, "project": PROJECT}
+        assert self.client.post("/webhook", json=body).status_code == 201
+
+    def approvals(self) -> int:
+        answer = self.client.get(f"/api/projects/{KEY}")
+        return int(answer.json()["approvals"]) if answer.status_code == 200 else 0
+
+    def predict(self, seed: int) -> Any:
+        body = {
+            "tasks": [{"id": 100 + seed, "data": {"image": data_uri(png(blob(seed)[0]))}}],
+            "project": KEY,
+        }
+        return self.client.post("/predict", json=body).json()["results"][0]

@@ -260,8 +260,7 @@ class _Service:
         """The project's key; "" where the request names none that can be told."""
         if named is None or is_project_key(named):
             return named or ""
-        same = [record.key for record in self._backend.store.projects() if str(record.id) == named]
-        return same[-1] if same else ""
+        return revision.project_of(self._backend.store, named) or ""
 
     def _see(self, key: str, label_config: str) -> None:
         """Remember a project's label config; what follows from it is done later."""

@@ -1,54 +1,78 @@
-"""`examples`: what the backend has learned from, listed, dropped, exported."""
+"""`examples`: what the backend has learned from, listed, measured, dropped, exported."""
 
 import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
+from rich.progress import Progress
 from rich.table import Table
 
 from backend.cli.main import app, console, settings_with
+from backend.cli.projects import DataDir, Project, key_of, opened
 from backend.errors import NotFound
-from backend.revision import Snapshot, take
-from backend.settings import Settings
-from backend.store import Store
+from backend.findings import read_findings
 
 examples = typer.Typer(help="What the backend has learned from.", no_args_is_help=True)
 app.add_typer(examples, name="examples")
 
-Project = Annotated[int, typer.Argument(help="Label Studio's number of the project.")]
-DataDir = Annotated[Path | None, typer.Option(help="Folder for store and queue (DATA_DIR).")]
-
-
-def _open(data_dir: Path | None, project: int) -> tuple[Settings, Store, Snapshot]:
-    """Settings, store, and the project's snapshot; the revision's name is of no use here."""
-    from backend.store.sqlite import SqliteStore
-
-    settings = settings_with({"data_dir": data_dir})
-    store = SqliteStore(settings.data_dir / "store.sqlite3")
-    keys = [record.key for record in store.projects() if record.id == project]
-    if not keys:
-        known = ", ".join(str(record.id) for record in store.projects()) or "none"
-        raise NotFound(f"Project {project} has never been seen; known: {known}.")
-    return settings, store, take(store, keys[-1], "")
-
 
 @examples.command("list")
 def list_examples(project: Project, data_dir: DataDir = None) -> None:
-    """List the examples of a project, oldest first."""
-    _, store, snapshot = _open(data_dir, project)
-    names = {target.id: target.label for target in snapshot.config.targets}
-    table = Table("key", "label", "task", "annotation", "kind", "annotator", "at", "area")
-    for pool in snapshot.pool.values():
-        for info in pool:
-            label = names.get(info.target, f"({info.target})")
+    """List the examples of a project, oldest first; mark those that harm the others, where that was measured."""
+
+    with opened(data_dir, project) as found:
+        names = {target.id: target.label for target in found.snapshot.config.targets}
+        findings = read_findings(found.store, found.key).by_key
+        table = Table()
+        table.add_column("key", no_wrap=True, min_width=12)
+        for heading in ("label", "task", "annotation", "kind", "annotator", "at"):
+            table.add_column(heading)
+        for heading in ("area", "found", "finds"):
+            table.add_column(heading, justify="right")
+        table.add_column("")
+        recheck = []
+        for info in (info for pool in found.snapshot.pool.values() for info in pool):
+            label = escape(names.get(info.target, f"({info.target})"))
             who = "" if info.annotator is None else str(info.annotator)
             area = f"{100 * info.area:.1f} %"
-            table.add_row(
-                info.key[:12], label, str(info.task), str(info.annotation), info.kind, who, info.at, area
-            )
+            at = info.at[:16].replace("T", " ")  # to the minute
+            row = [info.key[:12], label, str(info.task), str(info.annotation), info.kind, who, at, area]
+            if (finding := findings.get(info.key)) is not None:
+                row += [f"{finding.found:.2f}", f"{finding.finds:.2f}"]
+                if finding.suspicious:
+                    row.append("[red]recheck[/red]")
+                    recheck.append((info.task, finding.reason))
+            table.add_row(*row)
     console.print(table)
-    store.close()
+    for task, reason in recheck:
+        _recheck(task, reason)
+
+
+@examples.command("measure")
+def measure_examples(project: Project, data_dir: DataDir = None) -> None:
+    """Measure now which examples harm the others, by leaving each one out; `list` shows what was found."""
+    settings = settings_with({"data_dir": data_dir})
+
+    from backend.wiring import build  # loads torch
+
+    backend = build(settings)
+    try:
+        key = key_of(backend.store, project)
+        with Progress(console=console, transient=True) as bar:
+            task = bar.add_task("measuring", total=None)
+            measured = backend.alarm.measure(
+                key, lambda done, total: bar.update(task, completed=done, total=total)
+            )
+        findings = measured.by_key
+        there = {info.key: info for info in backend.store.pool(key)}
+    finally:
+        backend.close()
+    suspects = [info for key, info in there.items() if key in findings and findings[key].suspicious]
+    console.print(f"{len(findings)} of {len(there)} examples measured, {len(suspects)} suspicious.")
+    for info in suspects:
+        _recheck(info.task, findings[info.key].reason)
 
 
 @examples.command("drop")
@@ -58,20 +82,19 @@ def drop_examples(
     data_dir: DataDir = None,
 ) -> None:
     """Take examples out of use; their annotations stay in Label Studio, and the revision moves."""
-    _, store, snapshot = _open(data_dir, project)
-    known = [info.key for pool in snapshot.pool.values() for info in pool]
-    chosen: set[str] = set()
-    for given in keys:
-        found = [key for key in known if key.startswith(given)]
-        if len(found) != 1:
-            raise NotFound(
-                f"'{given}' begins {len(found)} keys of the project.", remedy="See: examples list."
-            )
-        chosen.add(found[0])
-    store.drop_examples(chosen)
-    store.move_generation(snapshot.project)
+    with opened(data_dir, project) as found:
+        known = [info.key for pool in found.snapshot.pool.values() for info in pool]
+        chosen: set[str] = set()
+        for given in keys:
+            meant = [key for key in known if key.startswith(given)]
+            if len(meant) != 1:
+                raise NotFound(
+                    f"'{given}' begins {len(meant)} keys of the project.", remedy="See: examples list."
+                )
+            chosen.add(meant[0])
+        found.store.drop_examples(chosen)
+        found.store.move_generation(found.key)
     console.print(f"{len(chosen)} dropped.")
-    store.close()
 
 
 @examples.command("export")
@@ -84,9 +107,10 @@ def export_examples(
     from backend import coco
     from backend.store.pictures import unpack_mask
 
-    _, store, snapshot = _open(data_dir, project)
-    names = {target.id: target.label for target in snapshot.config.targets}
-    stored = store.examples([info.key for pool in snapshot.pool.values() for info in pool])
+    with opened(data_dir, project) as found:
+        names = {target.id: target.label for target in found.snapshot.config.targets}
+        stored = found.store.examples([info.key for pool in found.snapshot.pool.values() for info in pool])
+        approvals = found.store.approvals(found.key)
     (folder / "images").mkdir(parents=True, exist_ok=True)
     images: dict[str, coco.LabeledImage] = {}
     for example in sorted(stored.values(), key=lambda example: (example.info.task, example.info.at)):
@@ -99,10 +123,13 @@ def export_examples(
         (folder / "images" / name).write_bytes(example.image)
         known = images.setdefault(name, coco.LabeledImage(name, mask.shape[0], mask.shape[1], {}))
         images[name] = coco.LabeledImage(name, known.height, known.width, {**known.masks, label: mask})
-    for approval in store.approvals(snapshot.project):
+    for approval in approvals:
         if not any(name.endswith(f"-{approval.task}-{approval.annotation}.png") for name in images):
             console.print(f"annotation {approval.annotation} of task {approval.task} has no mask: left out")
     dataset = coco.dataset(list(images.values()), list(names.values()))
     (folder / "annotations.json").write_text(json.dumps(dataset), encoding="utf-8")
     console.print(f"{len(dataset['annotations'])} masks on {len(images)} images in {folder}.")
-    store.close()
+
+
+def _recheck(task: int, reason: str) -> None:
+    console.print(f"[red]recheck task {task}:[/red] {escape(reason)}", highlight=False, soft_wrap=True)

@@ -16,7 +16,7 @@ from backend.label_config import LabelConfig, Target, image_url, parse
 from backend.label_studio import LabelStudio
 from backend.learner import annotations, kept, pool
 from backend.protocol import as_list, ids_of, is_id, parse_time, project_key, project_number
-from backend.revision import pays_at
+from backend.revision import pays_at, project_of
 from backend.settings import Settings
 from backend.store import Approval, Change, Event, ExampleInfo, Store, StoredExample
 from backend.store.pictures import pack_image, pack_mask
@@ -334,8 +334,7 @@ def key_of(payload: Mapping[str, Any], store: Store) -> str | None:
     key = project_key(payload.get("project"))
     if key is None or "." in key:
         return key
-    same = [record.key for record in store.projects() if str(record.id) == key]
-    return same[-1] if same else None
+    return project_of(store, key)
 
 
 def _newest_first(tasks: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -162,7 +162,7 @@ class Tunings:
         if not tuning.is_open:
             return Ended(tuning)
         if tuning.stop:
-            return self._close(tuning, "stopped", "Stopped before it ran.")
+            return self._close(tuning, "stopped", "Stopped by hand; it can go on from where it is.")
         starts = int(self._store.note(f"tuning-starts:{number}") or 0) + 1
         if starts > _STARTS:
             return self._close(tuning, "failed", f"The worker ended {_STARTS} times without getting further.")

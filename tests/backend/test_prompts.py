@@ -21,7 +21,8 @@ SIDE = 64
 
 def tensors(seed: int, side: int = SIDE) -> tuple[Any, Any]:
     random = np.random.default_rng(seed)
-    return tuple(random.normal(0, 1.5, (3, side, side)).astype(np.float32) for _ in range(2))
+    image, mask = random.normal(0, 1.5, (2, 3, side, side)).astype(np.float32)
+    return image, mask
 
 
 def file_of(stage: Stage, seed: int = 0, side: int = SIDE, **fields: Any) -> bytes:

@@ -1,0 +1,80 @@
+"""Who may use the admin API: the token's holder, or programs on this machine; never a foreign web page."""
+
+import hmac
+import ipaddress
+from collections.abc import Callable
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import HTTPException, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from backend.wiring import Backend
+
+_BEARER = HTTPBearer(
+    auto_error=False,
+    scheme_name="ADMIN_TOKEN",
+    description="The backend's `ADMIN_TOKEN`. Without that setting, only the backend's own machine may ask.",
+)
+_CHANGE_NOTHING = frozenset({"GET", "HEAD", "OPTIONS"})
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+
+
+def guard(backend: Backend) -> Callable[..., None]:
+    """A dependency that lets a request through or raises: 401 without the token, 403 from where it may not come.
+
+    A browser on this machine runs pages of anybody's. Such a page can send requests here, whose answers it cannot
+    read: so what changes something must not come from another origin. And its host name can be made to mean this
+    machine (DNS rebinding), whose answers it could read: so without a token, the request must name this machine.
+    """
+    expected = backend.settings.admin_token.get_secret_value()
+
+    def check(
+        request: Request,
+        _documented: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)] = None,
+    ) -> None:
+        host = request.headers.get("host", "")
+        origin = request.headers.get("origin")
+        if request.method not in _CHANGE_NOTHING and origin is not None and not _is_same(origin, host):
+            raise HTTPException(
+                403,
+                "Web pages of another origin may change nothing here. A proxy must pass the Host header on.",
+            )
+        if expected:
+            given = request.headers.get("authorization", "")
+            if not hmac.compare_digest(given.encode(), f"Bearer {expected}".encode()):
+                raise HTTPException(
+                    401,
+                    "The admin API wants 'Authorization: Bearer <ADMIN_TOKEN>'.",
+                    {"WWW-Authenticate": "Bearer"},
+                )
+        elif not _is_loopback(request.client.host if request.client else ""):
+            raise HTTPException(403, "Set ADMIN_TOKEN to use the admin API from another machine.")
+        elif not _names_this_machine(host):
+            raise HTTPException(
+                403, "Without ADMIN_TOKEN the admin API is at http://localhost or a loopback address only."
+            )
+
+    return check
+
+
+def _is_same(origin: str, host: str) -> bool:
+    """Whether a page's origin ("https://studio:8080", "null") has the host and port that a request is for."""
+    scheme, _, authority = origin.lower().partition("://")
+    default = _DEFAULT_PORTS.get(scheme, "")
+    return bool(authority) and authority.removesuffix(default) == host.lower().removesuffix(default)
+
+
+def _names_this_machine(host: str) -> bool:
+    try:
+        named = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return False
+    return named == "localhost" or _is_loopback(named)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

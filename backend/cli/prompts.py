@@ -1,0 +1,238 @@
+"""`prompts`: versions of learned prompts, listed, judged, activated, taken back, carried to other backends."""
+
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from backend.cli.main import app, console, settings_with
+from backend.cli.projects import DataDir, Opened, Project, key_of, opened
+from backend.errors import NotFound, Refused
+from backend.revision import standing
+from backend.store import PromptRecord
+
+if TYPE_CHECKING:
+    from backend.wiring import Backend
+
+prompts = typer.Typer(help="Prompts that were learned from approved masks.", no_args_is_help=True)
+app.add_typer(prompts, name="prompts")
+
+Number = Annotated[int, typer.Argument(help="The prompt's number, as `prompts list` shows it.")]
+Label = Annotated[str | None, typer.Option(help="The label whose prompt is meant.")]
+Target = Annotated[str | None, typer.Option(help="The target whose prompt is meant: control/image/label.")]
+
+_STATUS = {"active": "[green]active[/green]", "candidate": "candidate", "retired": "[dim]retired[/dim]"}
+_STANDING = {
+    "there": "in the pool",
+    "withdrawn_during": "withdrawn or corrected while the prompt was tuned",
+    "withdrawn_since": "withdrawn, corrected or dropped since",
+    "gone": "no longer in the pool, which is full",
+}
+FIGURES = {
+    "context_iou": "IoU by\nexamples",
+    "prompt_iou": "IoU by\nprompt",
+    "both_iou": "IoU by\nboth",
+    "gain": "gain",
+}
+"""What a version is judged by: names of the figures, and the headings of their columns."""
+
+
+# -- looking -------------------------------------------------------------------------------------------------------
+@prompts.command("list")
+def list_prompts(project: Project, data_dir: DataDir = None) -> None:
+    """List the prompts of a project; examples alone are used for labels that have no active one."""
+    with opened(data_dir, project) as found:
+        versions = found.store.prompts.prompts(found.key)
+    if not versions:
+        console.print(f"No prompt yet. One is learned by: python -m backend tune {project}")
+        return
+    table = Table("no.", "label", "status", "uses", "masks")
+    for heading in FIGURES.values():
+        table.add_column(heading, justify="right")
+    table.add_column("created")
+    for prompt in versions:
+        figures = [shown(prompt.figures.get(name), signed=name == "gain") for name in FIGURES]
+        examples = str(len(prompt.examples) or int(prompt.figures.get("examples") or 0))
+        row = (str(prompt.number), escape(prompt.label), _STATUS[prompt.status], prompt.uses, examples)
+        table.add_row(*row, *figures, _moment(prompt.created))
+    console.print(table)
+    for prompt in versions:
+        console.print(f"{prompt.number}: {escape(prompt.reason)}", highlight=False, soft_wrap=True)
+
+
+@prompts.command("show")
+def show_prompt(project: Project, number: Number, data_dir: DataDir = None) -> None:
+    """Show one prompt: what it learned from, what was measured, why it is or is not in use."""
+    with opened(data_dir, project) as found:
+        prompt = _version(found, number)
+        pool = found.snapshot.pool.get(prompt.target, ())
+        became = standing(prompt, pool, found.settings.pool_size)
+    facts = Table(show_header=False)
+    rows = {
+        "prompt": f"{prompt.number}",
+        "label": f"{prompt.label} ({prompt.target})",
+        "status": prompt.status,
+        "uses": "the prompt alone" if prompt.uses == "prompt" else "the prompt beside examples",
+        "origin": prompt.origin,
+        "checkpoint": prompt.checkpoint,
+        "created": _moment(prompt.created),
+        "activated": _moment(prompt.activated),
+        "retired": _moment(prompt.retired),
+        "replaced": "" if prompt.replaced is None else f"prompt {prompt.replaced}",
+        "reason": prompt.reason,
+    }
+    rows |= {name: shown(value, signed=name == "gain") for name, value in prompt.figures.items()}
+    for name, said in rows.items():
+        facts.add_row(name, escape(said))
+    console.print(facts)
+    if became:
+        known = {info.key: info for info in pool}
+        table = Table("example", "task", "annotation", "")
+        for key, stands in became.items():
+            info = known.get(key)
+            where = (str(info.task), str(info.annotation)) if info else ("", "")
+            colour = "red" if stands.startswith("withdrawn") else "default"
+            table.add_row(key[:12], *where, f"[{colour}]{_STANDING[stands]}[/{colour}]")
+        console.print(table)
+
+
+# -- changing ------------------------------------------------------------------------------------------------------
+@prompts.command("activate")
+def activate_prompt(project: Project, number: Number, data_dir: DataDir = None) -> None:
+    """Use a prompt from the next request on; the one in use is retired and can be rolled back to."""
+    with _built(data_dir, project) as (backend, key):
+        prompt = backend.prompts.activate(key, number)
+        _ask_again(backend, key)
+    console.print(f"Prompt {number} of '{escape(prompt.label)}' is active.", highlight=False)
+
+
+@prompts.command("rollback")
+def roll_back(project: Project, label: Label = None, target: Target = None, data_dir: DataDir = None) -> None:
+    """Take the active prompt out of use: back to the one that it replaced, or to examples alone."""
+    with _built(data_dir, project) as (backend, key):
+        if label is not None:
+            target = _target_of(backend.store.prompts.prompts(key), label, target)
+        done = backend.prompts.roll_back(key, target)
+        _ask_again(backend, key)
+    now = f"prompt {done.active.number}" if done.active else "examples alone"
+    said = f"Prompt {done.retired.number} of '{escape(done.retired.label)}' is retired; in use: {now}."
+    console.print(said, highlight=False)
+
+
+# -- carrying ------------------------------------------------------------------------------------------------------
+@prompts.command("export")
+def export_prompt(
+    project: Project,
+    number: Number,
+    file: Annotated[Path, typer.Argument(help="File to write (.safetensors).")],
+    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Write a prompt to one file, without names of tasks, images or people in it."""
+    with opened(data_dir, project) as found:
+        content = found.store.prompts.prompt_content(found.key, _version(found, number).number)
+    if content is None:
+        raise NotFound(f"The tensors of prompt {number} are gone.")
+    if file.exists() and not force:
+        raise Refused(f"{file} is there already.", remedy="Choose another name, or --force.")
+    part = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
+    try:
+        with part.open("xb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
+    console.print(f"Prompt {number} is in {escape(str(file))} ({len(content) / 2**20:.1f} MiB).")
+
+
+@prompts.command("import")
+def import_prompt(
+    project: Project,
+    file: Annotated[Path, typer.Argument(help="File that `prompts export` wrote.")],
+    target: Annotated[
+        str | None, typer.Option(help="Target that it is for, control/image/label; else by the file's label.")
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Keep an exported prompt as a candidate of a project; it is used once it is activated."""
+    from backend.store.tensors import LIMIT_BYTES
+
+    with file.open("rb") as stream:
+        content = stream.read(LIMIT_BYTES + 1)  # what is longer is refused, whatever its length
+    with _built(data_dir, project) as (backend, key):
+        prompt = backend.prompts.bring_in(key, content, target)
+    console.print(
+        f"Prompt {prompt.number} of '{escape(prompt.label)}' is a candidate. To use it: "
+        f"python -m backend prompts activate {project} {prompt.number}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+# -- inside --------------------------------------------------------------------------------------------------------
+@contextmanager
+def _built(data_dir: Path | None, project: int) -> Iterator[tuple["Backend", str]]:
+    """A backend, since only it knows the checkpoint's identity, and the project's key."""
+    settings = settings_with({"data_dir": data_dir})
+
+    from backend.wiring import build  # loads torch
+
+    backend = build(settings)
+    try:
+        yield backend, key_of(backend.store, project)
+    finally:
+        backend.close()
+
+
+def _ask_again(backend: "Backend", key: str) -> None:
+    """The revision has moved: predict the project's tasks anew, where they can be pushed."""
+    from backend.jobs import Jobs
+
+    if backend.label_studio.configured:
+        Jobs(backend.settings).pre_annotate(key)
+
+
+def _version(found: Opened, number: int) -> PromptRecord:
+    for prompt in found.store.prompts.prompts(found.key):
+        if prompt.number == number:
+            return prompt
+    raise NotFound(f"Project {found.snapshot.project} has no prompt {number}.", remedy="See: prompts list.")
+
+
+def _target_of(versions: list[PromptRecord], label: str, target: str | None) -> str:
+    """The target of the active prompt of a label."""
+    meant = {
+        prompt.target
+        for prompt in versions
+        if prompt.status == "active" and prompt.label == label and target in (None, prompt.target)
+    }
+    if not meant:
+        raise Refused(f"No prompt of '{label}' is active: there is nothing to roll back.")
+    if len(meant) > 1:
+        raise Refused(
+            f"Prompts of several targets '{label}' are active.",
+            remedy=f"Name one with --target: {', '.join(sorted(meant))}.",
+        )
+    return meant.pop()
+
+
+def shown(value: float | None, *, signed: bool = False) -> str:
+    """A figure for a table; empty where it was not measured."""
+    if value is None:
+        return ""
+    if signed:
+        return f"{value:+.3f}"
+    return f"{value:.0f}" if value == round(value) and abs(value) > 1 else f"{value:.3f}"
+
+
+def _moment(at: float | None) -> str:
+    return "" if at is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(at))

@@ -1,0 +1,210 @@
+"""`tune`: runs here or follows the worker, shows how far it is, can be interrupted and gone on with."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from backend import jobs
+from backend.cli import tuning as command
+from backend.errors import StoreError
+from backend.store.leases import leased
+from model.segmenter import Query
+from tests.backend.stage import Run, Stage, blob, brush
+
+TWO_LABELS = (
+    '<View><Image name="image" value="$image"/>'
+    '<BrushLabels name="tag" toName="image"><Label value="cell"/><Label value="dust"/></BrushLabels></View>'
+)
+
+
+def bright(_: Any, queries: Sequence[Query]) -> list[NDArray[np.float32]]:
+    """In place of `Segmenter.segment`: finds `blob`'s disc by examples and by prompts alike, so that the gate opens."""
+    return [np.where(query.image.max(axis=-1) > 100, 0.9, 0.05).astype(np.float32) for query in queries]
+
+
+@pytest.fixture
+def project(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A project with four approvals, and settings under which a tuning takes a moment."""
+    monkeypatch.setenv("DATA_DIR", str(stage.settings.data_dir))
+    monkeypatch.setenv("TUNE_STEPS", "2")
+    monkeypatch.setattr(command, "_LOOK", 0.02)
+    monkeypatch.setattr("model.segmenter.Segmenter.segment", bright)
+    for seed in range(4):
+        stage.approve(seed)
+    return str(stage.project)
+
+
+def last_row(out: str) -> list[str]:
+    (*_, line) = [line for line in out.splitlines() if line.startswith("│")]
+    return [cell.strip() for cell in line.split("│")[1:-1]]
+
+
+def test_a_prompt_is_learned_and_used_and_the_table_says_what_came_of_it(
+    run: Run, stage: Stage, project: str
+) -> None:
+    code, out, _ = run("tune", project)
+    assert code == 0
+    (tuning,), (prompt,) = stage.tunings, stage.prompts
+    assert (tuning.status, tuning.asked_by, prompt.status) == ("done", "command line", "active")
+    row = last_row(out)
+    assert row[:3] == ["cell", "in use", "1"]
+    figures = [prompt.figures[name] for name in ("context_iou", "prompt_iou", "both_iou")]
+    assert row[3:7] == [*(f"{value:.3f}" for value in figures), f"{prompt.figures['gain']:+.3f}"]
+    assert out.splitlines()[-1] == f"cell: {prompt.reason}"
+
+
+def test_the_bar_says_how_far_it_is(
+    run: Run, stage: Stage, project: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Into a file goes what a terminal shows last."""
+    monkeypatch.setattr("backend.prompts.watching.NOTE_EVERY", 0.0)
+    code, out, _ = run("tune", project)
+    assert code == 0
+    (tuning,) = stage.tunings
+    bar, *_ = out.splitlines()
+    assert bar.startswith("cell ")
+    assert f" {tuning.steps}/{tuning.steps} " in bar
+    assert f"loss {tuning.loss:.4f}" in bar
+    assert f"IoU {tuning.validation_iou:.3f}" in bar
+    assert bar.rstrip().endswith("done")
+
+
+def test_what_the_gate_kept_out_is_no_failure(
+    run: Run, stage: Stage, project: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNE_GATE", "1")
+    code, out, _ = run("tune", project)
+    assert code == 0
+    assert last_row(out)[:3] == ["cell", "not used", "1"]
+    assert stage.prompts[0].status == "candidate"
+
+
+def test_too_early_is_a_failure_that_says_how_many_are_needed(run: Run, stage: Stage, project: str) -> None:
+    stage.delete(stage.pool[0])
+    stage.work()
+    code, out, _ = run("tune", project)
+    assert code == 1
+    assert last_row(out)[:3] == ["cell", "failed", ""]
+    assert "3 examples, at least 4 are needed" in out.splitlines()[-1]
+
+
+def test_labels_are_tuned_that_are_named(run: Run, stage: Stage, project: str) -> None:
+    stage.label_studio.projects[stage.project]["label_config"] = TWO_LABELS
+    stage.setup()
+    for seed in range(4):
+        image, mask = blob(20 + seed)
+        stage.submit(stage.upload(image), brush(mask, "dust"))
+    stage.work()
+    code, out, _ = run("tune", project, "--label", "dust")
+    assert code == 0
+    assert [tuning.target for tuning in stage.tunings] == ["tag/image/dust"]
+    code, out, _ = run("tune", project, "--target", "tag/image/cell", "--label", "dust")
+    assert code == 0
+    assert sorted(tuning.target for tuning in stage.tunings[:2]) == ["tag/image/cell", "tag/image/dust"]
+    assert [line.split("│")[1].strip() for line in out.splitlines() if "in use" in line] == ["cell", "dust"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--label", "none"), "it has: 'cell'"),
+        (("--target", "tag/image/none"), "it has: 'tag/image/cell'"),
+        (("--resume",), "No tuning was stopped"),
+    ],
+)
+def test_what_cannot_be_tuned_is_one_line(
+    run: Run, stage: Stage, project: str, options: tuple[str, ...], said: str
+) -> None:
+    code, out, err = run("tune", project, *options)
+    assert (code, out) == (1, "")
+    assert said in err
+    assert len(err.strip().splitlines()) == 1
+    assert stage.tunings == []
+
+
+def test_interrupted_it_keeps_what_it_has_and_says_how_to_go_on(
+    run: Run, stage: Stage, project: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal comes while the command waits: there, Python 3.11 took a thread that it joined for ended."""
+    monkeypatch.setenv("TUNE_STEPS", "8")
+    monkeypatch.setattr("backend.prompts.watching.NOTE_EVERY", 0.0)
+    monkeypatch.setattr(command, "_LOOK", 0.5)
+    may_go_on, updates = jobs._may_go_on, iter(range(1000))
+
+    def press(*given: Any) -> bool:
+        if next(updates) == 3:
+            os.kill(os.getpid(), signal.SIGINT)  # as a terminal does at Ctrl-C
+        return may_go_on(*given)
+
+    monkeypatch.setattr(jobs, "_may_go_on", press)  # called after every update
+    code, out, _ = run("tune", project)
+    assert code == 130
+    assert f"python -m backend tune {project} --resume" in out
+    assert last_row(out)[:2] == ["cell", "stopped"]
+    (stopped,) = stage.tunings
+    assert stopped.status == "stopped"
+    assert 2 < stopped.step < stopped.steps
+    assert stage.backend.store.prompts.tuning_state(stopped.id) is not None
+
+    steps: list[int] = []
+    monkeypatch.setattr(command, "_show", lambda _bars, _row, tuning: steps.append(tuning.step))
+    code, out, _ = run("tune", project, "--resume")
+    assert code == 0
+    assert min(steps) >= stopped.step
+    (done,) = stage.tunings  # the same one
+    assert (done.status, stage.prompts[0].status) == ("done", "active")
+
+
+def test_one_that_was_cut_off_is_gone_on_with_too(run: Run, stage: Stage, project: str) -> None:
+    """A second Ctrl-C, or a worker that was killed, leaves a record that says it runs."""
+    (tuning,) = stage.backend.tunings.ask(stage.key, "a test")
+    assert run("tune", project, "--resume")[0] == 0
+    assert [(done.id, done.status) for done in stage.tunings] == [(tuning.id, "done")]
+
+
+def test_a_tuning_that_the_worker_has_is_followed_to_its_end(
+    run: Run, stage: Stage, project: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tuning,) = stage.backend.tunings.ask(stage.key, "a test")
+    taken, shown = threading.Event(), threading.Event()
+    bars: Callable[[], Any] = command._bars
+
+    def working() -> None:
+        with leased(stage.backend.store, f"tuning:{tuning.id}", 60):
+            taken.set()
+            assert shown.wait(60)
+            stage.backend.tunings.run(tuning.id, lambda: True)
+
+    def show_bars() -> Any:
+        shown.set()
+        return bars()
+
+    monkeypatch.setattr(command, "_bars", show_bars)
+    monkeypatch.setattr(jobs, "tune", lambda *_: pytest.fail("it was taken from the worker"))
+    worker = threading.Thread(target=working)
+    worker.start()
+    assert taken.wait(60)
+    code, out, _ = run("tune", project)
+    worker.join()
+    assert code == 0
+    assert [(done.id, done.status) for done in stage.tunings] == [(tuning.id, "done")]
+    assert last_row(out)[0] == "cell"
+
+
+def test_trouble_with_the_store_is_one_line(
+    run: Run, stage: Stage, project: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise StoreError("The disk is full.")
+
+    monkeypatch.setattr(jobs, "tune", fail)
+    code, _, err = run("tune", project)
+    assert code == 1
+    assert "The disk is full." in err
+    assert len(err.strip().splitlines()) == 1

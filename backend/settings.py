@@ -32,7 +32,7 @@ class Settings(BaseSettings):
     device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:1`, `mps`.")
     data_dir: Path = Field(Path("data"), description="Folder for the store and the queue.")
     redis_url: SecretStr = Field(
-        SecretStr(""), description="Redis that keeps the store; empty: SQLite in DATA_DIR."
+        SecretStr(""), description="Redis that keeps store and queue; empty: SQLite in DATA_DIR."
     )
     worker: Literal["on", "off"] = Field(
         "on", description="`off`: `serve` starts no worker; run `worker` elsewhere."
@@ -76,7 +76,7 @@ class Settings(BaseSettings):
         0.0, ge=0, description="Hours after which they are, if anything was approved; 0: not by time."
     )
     tune_gate: float = Field(
-        0.0, ge=-1, le=1, description="By how much mean IoU a tuned prompt must beat what is in use."
+        0.0, ge=-1, le=1, description="By how much mean IoU a tuned prompt must beat what is in use; -1: not at all."
     )
     tune_steps: int = Field(60, ge=1, le=100_000, description="Updates of one tuning, at most.")
 

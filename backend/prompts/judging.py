@@ -9,6 +9,9 @@ from model.evaluation import iou
 from model.example import Example
 from model.gate import Verdict
 
+EVERYTHING = -1.0
+"""The gate that lets everything through."""
+
 _SIDE = 64  # masks are compared with the one that never looks at this size
 
 
@@ -34,7 +37,7 @@ def decide(verdict: Verdict, blind: float, gate: float, withdrawn: Sequence[str]
     Args:
         verdict: what was measured on masks that neither it nor what is in use had seen.
         blind: what `blind_iou` found for the same examples.
-        gate: by how much mean IoU it must be better than what is in use.
+        gate: by how much mean IoU it must be better than what is in use; `EVERYTHING` asks for nothing.
         withdrawn: keys of its examples that were withdrawn while it was tuned.
     """
     if verdict.incumbent_iou is not None and verdict.rival_iou is not None:
@@ -44,7 +47,7 @@ def decide(verdict: Verdict, blind: float, gate: float, withdrawn: Sequence[str]
     measured = f"{measured}, on masks that neither had seen ({verdict.masks} judged)"
     if verdict.gain < gate:
         return False, f"Not good enough: {measured}; TUNE_GATE asks for {gate:+.2f}."
-    if verdict.tuned_iou <= blind:
+    if gate > EVERYTHING and verdict.tuned_iou <= blind:
         return (
             False,
             f"Not good enough: {measured}, but {blind:.2f} is reached without looking at the picture.",

@@ -2,7 +2,6 @@
 
 import os
 import signal
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,11 +11,10 @@ import pytest
 from backend.demo.pictures import LABELS
 from tests.label_studio.conftest import LABEL_CONFIG, MakeStage, StartBackend
 from tests.label_studio.stage import RunningBackend, RunningLabelStudio, Stage, eventually
+from tests.label_studio.workers import worker_of
 
 RED, WHITE = LABELS
-ONE_LABEL = LABEL_CONFIG.replace(f'<Label value="{WHITE}"', "<!--").replace(
-    'background="#6e56cf"/>', "-->"
-)
+ONE_LABEL = LABEL_CONFIG.replace(f'<Label value="{WHITE}"', "<!--").replace('background="#6e56cf"/>', "-->")
 LONG_SECONDS = 300.0
 
 
@@ -57,21 +55,6 @@ def post(stage: Stage, path: str, body: Any = None) -> Any:
     return answer.json()
 
 
-def worker_of(backend: RunningBackend) -> int:
-    """Process id of the worker that `serve` keeps running."""
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdecimal():
-            continue
-        try:
-            command = (folder / "cmdline").read_bytes().split(b"\0")
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:  # it has ended meanwhile
-            continue
-        if parent == backend.process.pid and b"worker" in command:
-            return int(folder.name)
-    return 0
-
-
 def test_start_training_brings_a_new_version_and_roll_back_brings_the_old_masks(
     make_stage: MakeStage, tuning_backend: RunningBackend
 ) -> None:
@@ -93,7 +76,9 @@ def test_start_training_brings_a_new_version_and_roll_back_brings_the_old_masks(
     steps = [look["step"] for look in seen if look.get("status") == "running"]
     assert len(set(steps)) > 2, "progress is to be seen"
     assert steps == sorted(steps)
-    assert all(look["seconds_left"] > 0 for look in seen if look.get("loss") is not None and look["step"] < 60)
+    assert all(
+        look["seconds_left"] > 0 for look in seen if look.get("loss") is not None and look["step"] < 60
+    )
     (prompt,) = stage.backend.get(f"/api/projects/{stage.key}/prompts")
     assert prompt["status"] == "active"
 

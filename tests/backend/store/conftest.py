@@ -3,20 +3,52 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from backend.store.contract import Store
+from backend.store.redis import RedisStore
 from backend.store.sqlite import SqliteStore
+from tests.backend.redis_server import RedisServer, is_installed
 
 OpenStore = Callable[[], Store]
 
 
-@pytest.fixture(params=["sqlite"])
-def open_store(tmp_path: Path) -> Iterator[OpenStore]:
+@pytest.fixture(scope="session")
+def started_redis(
+    tmp_path_factory: pytest.TempPathFactory, missing: Callable[[str], NoReturn]
+) -> Iterator[RedisServer]:
+    """A Redis server for all tests."""
+    if not is_installed():
+        missing("no redis-server (Debian's package redis-server)")
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_server(started_redis: RedisServer) -> RedisServer:
+    """The server, empty."""
+    started_redis.flush()
+    return started_redis
+
+
+@pytest.fixture
+def own_redis(started_redis: RedisServer, tmp_path: Path) -> Iterator[RedisServer]:
+    """A server that the test may kill; `started_redis` is asked for, since it says where there is none."""
+    with RedisServer(tmp_path / "own_redis") as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", pytest.param("redis", marks=pytest.mark.redis)])
+def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenStore]:
     """Opens the test's own store, once more with every call, as another process would."""
     with ExitStack() as stores:
-        yield lambda: stores.enter_context(closing(SqliteStore(tmp_path / "store.sqlite3")))
+        if request.param == "sqlite":
+            yield lambda: stores.enter_context(closing(SqliteStore(tmp_path / "store.sqlite3")))
+        else:
+            server: RedisServer = request.getfixturevalue("redis_server")
+            yield lambda: stores.enter_context(closing(RedisStore(server.url)))
 
 
 @pytest.fixture

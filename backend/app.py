@@ -12,10 +12,11 @@ from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from backend import __version__, admin, bodies, errors, revision
+from backend.admin.answers import Problem
 from backend.delivery import Delivery
 from backend.jobs import Jobs
 from backend.label_config import parse
@@ -50,6 +51,13 @@ STATUS_OF: Mapping[type[errors.BackendError], int] = {
     errors.Refused: 409,
 }
 
+_MEANINGS = {
+    401: "`BASIC_AUTH_USER` is set, and the request does not carry it with its password.",
+    413: "The body is larger than `MAX_BODY_BYTES`.",
+    422: "The body cannot be understood; `detail` names the field.",
+    503: "The store cannot be used now.",
+}
+
 _AT_ONCE = 4  # requests that predict side by side; more would only wait for the device
 
 
@@ -77,6 +85,7 @@ def create_app(
     )
     app.state.delivery = service.delivery
     guarded = [Depends(_basic_auth(backend))]
+    told: dict[str, Any] = {"dependencies": guarded, "responses": _problems(401, 413, 422, 503)}
     limiter = CapacityLimiter(_AT_ONCE)
     Raw = Annotated[bytes, Depends(bodies.reader(backend.settings.max_body_bytes))]
 
@@ -85,12 +94,12 @@ def create_app(
         """Alive; answered by the event loop itself, so that no full thread pool delays it."""
         return {"status": "UP", "model_class": "SegGPT", "store": "away" if service.delivery.away else "here"}
 
-    @app.post("/setup", dependencies=guarded, openapi_extra=bodies.documented(SetupRequest))
+    @app.post("/setup", **told, openapi_extra=bodies.documented(SetupRequest))
     def setup(body: Raw) -> SetupResponse:
         """Label Studio's look: remembers the label config, answers the revision."""
         return service.setup(bodies.parse(SetupRequest, body))
 
-    @app.post("/predict", dependencies=guarded, openapi_extra=bodies.documented(PredictRequest))
+    @app.post("/predict", **told, openapi_extra=bodies.documented(PredictRequest))
     async def predict(body: Raw) -> PredictResponse:
         """Predictions for all tasks of the request, as far as the deadline allows."""
         arrived = time.monotonic()  # whoever waits for a turn has waited for the answer
@@ -98,17 +107,17 @@ def create_app(
             lambda: service.predict(bodies.parse(PredictRequest, body), arrived), limiter=limiter
         )
 
-    @app.post("/webhook", status_code=201, dependencies=guarded, openapi_extra=bodies.documented())
+    @app.post("/webhook", status_code=201, **told, openapi_extra=bodies.documented())
     def webhook(body: Raw) -> dict[str, str]:
         """An event: stored before it is acknowledged, applied by a worker."""
         return service.webhook(bodies.parse_any(body))
 
-    @app.get("/versions", dependencies=guarded)
+    @app.get("/versions", dependencies=guarded, responses=_problems(401, 503))
     def versions() -> dict[str, list[str]]:
         """Revisions of all projects, since Label Studio does not say which one it means."""
         return {"versions": service.versions()}
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse)
     def metrics() -> Response:
         """Figures for Prometheus."""
         service.gauge()
@@ -349,6 +358,11 @@ def _basic_auth(backend: Backend) -> Callable[[Request], None]:
             )
 
     return check
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Error responses of one of Label Studio's routes, for its documentation."""
+    return {status: {"model": Problem, "description": _MEANINGS[status]} for status in statuses}
 
 
 def _explain_errors(app: FastAPI) -> None:

@@ -12,6 +12,8 @@ from backend.errors import BackendError, ImageError, LabelStudioError
 from backend.label_config import image_url, parse
 from backend.label_studio import LabelStudio
 from backend.settings import Settings
+from backend.store import Store
+from backend.store.redis_address import Address
 from backend.wiring import connect, load_images, open_store
 from model.segmenter import Segmenter
 
@@ -39,7 +41,7 @@ def examine(settings: Settings, project: int | None = None) -> list[Finding]:
     try:
         store = open_store(settings)
         numbers = numbers or [record.id for record in store.projects()]
-        findings.append(Finding("ok", "store", f"{settings.data_dir}, {len(store.projects())} projects"))
+        findings += _store(settings, store)
         store.close()
     except BackendError as error:
         findings.append(Finding("error", "store", str(error)))
@@ -72,6 +74,14 @@ def _checkpoint(settings: Settings) -> Iterator[Finding]:
             "the embedded one is a demonstration",
             "Set CHECKPOINT=BAAI/seggpt-vit-large.",
         )
+
+
+def _store(settings: Settings, store: Store) -> Iterator[Finding]:
+    address = settings.redis_url.get_secret_value()
+    place = Address.parse(address).shown if address else str(settings.data_dir)
+    yield Finding("ok", "store", f"{place}, {len(store.projects())} projects")
+    for warning in store.warnings():
+        yield Finding("warning", "store", warning)
 
 
 def _server(settings: Settings) -> Iterator[Finding]:

@@ -76,7 +76,10 @@ class Settings(BaseSettings):
         0.0, ge=0, description="Hours after which they are, if anything was approved; 0: not by time."
     )
     tune_gate: float = Field(
-        0.0, ge=-1, le=1, description="By how much mean IoU a tuned prompt must beat what is in use; -1: not at all."
+        0.0,
+        ge=-1,
+        le=1,
+        description="By how much mean IoU a tuned prompt must beat what is in use; -1: not at all.",
     )
     tune_steps: int = Field(60, ge=1, le=100_000, description="Updates of one tuning, at most.")
 

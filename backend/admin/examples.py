@@ -5,9 +5,9 @@ from pydantic import Field
 
 from backend.admin import answers
 from backend.admin.answers import Answer, Key, problems
+from backend.findings import Finding
 from backend.jobs import Jobs
 from backend.label_config import Target
-from backend.findings import Finding
 from backend.store import ExampleInfo
 from backend.store.records import ApprovalKind
 from backend.wiring import Backend

@@ -201,5 +201,8 @@ class Store(Protocol):
     def note_once(self, name: str, value: str) -> bool:
         """Keep a text under a name unless one is there; returns whether it was kept."""
 
+    def warnings(self) -> list[str]:
+        """What puts at risk what is kept, a sentence each, for people; empty where all is well."""
+
     def close(self) -> None:
         """Let go of connections; the store must not be used afterwards."""

@@ -69,8 +69,8 @@ class RedisStore(Store):
     def close(self) -> None:
         self._database.close()
 
+    @override
     def warnings(self) -> list[str]:
-        """What in the server's settings puts at risk what is kept, a sentence each; [] where all is well."""
         return self._database.warnings()
 
     # -- projects ------------------------------------------------------------------------------------------------

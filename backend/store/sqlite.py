@@ -54,6 +54,10 @@ class SqliteStore(Store):
     def close(self) -> None:
         self._database.close()
 
+    @override
+    def warnings(self) -> list[str]:
+        return []
+
     # -- projects ------------------------------------------------------------------------------------------------
     @override
     def project(self, key: str) -> ProjectRecord | None:

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
+from pydantic import SecretStr
 
 from backend.doctor import Finding, examine
 from tests.backend.loopback import Answer, LoopbackServer, Request, as_json
+from tests.backend.redis_server import RedisServer, is_installed
 from tests.backend.stage import Stage, blob
 
 
@@ -174,3 +176,20 @@ def test_where_all_tasks_are_labeled_the_image_of_one_of_them_is_tried(healthy: 
 def test_a_project_without_tasks_has_no_image_to_try(healthy: Stage) -> None:
     healthy.label_studio.delete_task(1)
     assert found(healthy, "error") == []
+
+
+@pytest.mark.redis
+def test_a_redis_that_may_lose_what_it_was_given_is_a_warning(
+    healthy: Stage, tmp_path: Path, missing: Callable[[str], NoReturn]
+) -> None:
+    if not is_installed():
+        missing("no redis-server (Debian's package redis-server)")
+    with RedisServer(tmp_path / "redis", appendonly="no", requirepass="hidden") as redis:
+        url = redis.url.replace("redis://", "redis://:hidden@")
+        warned = [
+            finding
+            for finding in found(healthy, "warning", redis_url=SecretStr(url))
+            if finding.what == "store"
+        ]
+    assert "appendonly" in warned[0].found
+    assert "hidden" not in str(warned)

@@ -5,6 +5,7 @@ Works in short steps, so that it gives way: a step says as a value whether more 
 
 import logging
 import time
+import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,6 +28,7 @@ STEP_TASKS = 8
 PREDICTING = "predict:"
 """Prefix of the leases that are held while a request is answered."""
 
+_CLAIM_SECONDS = 300.0  # after which a task that a dead worker was at is free
 _STEP_SECONDS = 5.0  # after which a step takes up no further task
 _PAGE = 100  # tasks asked for at once
 _FAILED_AGAIN = 600.0  # seconds until a task that could not be predicted is tried again
@@ -174,6 +176,20 @@ class PreAnnotation:
         }
 
     def _push(self, snapshot: Snapshot, tasks: Sequence[Mapping[str, Any]]) -> Step:
+        """Predict and push those of the tasks that nobody else is at; the others are left."""
+        owner = uuid.uuid4().hex
+        names = {task["id"]: f"task:{snapshot.project}:{task['id']}" for task in tasks}
+        mine = [task for task in tasks if self._store.acquire(names[task["id"]], owner, _CLAIM_SECONDS)]
+        taken = [task["id"] for task in tasks if task not in mine]
+        try:
+            step = self._push_mine(snapshot, mine)
+        finally:
+            for task in mine:
+                self._store.release(names[task["id"]], owner)
+        left = {*step.left, *taken}
+        return replace(step, left=tuple(task["id"] for task in tasks if task["id"] in left))
+
+    def _push_mine(self, snapshot: Snapshot, tasks: Sequence[Mapping[str, Any]]) -> Step:
         if not tasks:
             return Step()
         held = {task["id"]: self._ours(task["id"]) for task in tasks}

@@ -1,4 +1,4 @@
-"""Jobs: the only room that knows Huey. Ids in, ids out; two lanes, so that nothing stands behind a tuning.
+"""Jobs: the only room that knows Huey. Ids in, ids out; three lanes, so that what is quick stands behind nothing slow.
 
 Queued jobs are stored by this module's name and the function's: neither may ever change.
 """
@@ -17,7 +17,7 @@ from huey import Huey
 from backend.errors import LabelStudioError, NotFound, Refused, StoreError
 from backend.jobs.lanes import QUEUE_TROUBLES, LaneConsumer, open_lane
 from backend.learner import Learnt
-from backend.pre_annotation import PREDICTING, Step
+from backend.pre_annotation import PREDICTING, STEP_TASKS, Step
 from backend.settings import Settings
 from backend.store import Event
 from backend.store.leases import leased
@@ -48,11 +48,12 @@ class Jobs:
         self._backend = backend
         self._every = settings.reconcile_every
         self.events = open_lane("events", settings)
+        self.predictions = open_lane("predictions", settings)
         self.tuning = open_lane("tuning", settings)
         self._learn = self._register(self.events, learn, _URGENT)
         self._reconcile = self._register(self.events, reconcile, _USUAL)
-        self._left_overs = self._register(self.events, left_overs, _USUAL)
-        self._pre_annotate = self._register(self.events, pre_annotate, _LATER)
+        self._left_overs = self._register(self.predictions, left_overs, _USUAL)
+        self._pre_annotate = self._register(self.predictions, pre_annotate, _LATER)
         self._look = self._register(self.events, look, _USUAL)
         self._tune = self._register(self.tuning, tune, _USUAL)
         self._measure = self._register(self.tuning, measure, _LATER)
@@ -88,8 +89,9 @@ class Jobs:
         self._reconcile(project, delay=delay)
 
     def left_overs(self, project: str, tasks: Sequence[int], troubles: int = 0, delay: float = 0.0) -> None:
-        """Predict and push tasks that a request did not reach."""
-        self._left_overs(project, list(tasks), troubles, delay=delay)
+        """Predict and push tasks that a request did not reach; in parts, so that workers share them."""
+        for start in range(0, len(tasks), STEP_TASKS):
+            self._left_overs(project, list(tasks[start : start + STEP_TASKS]), troubles, delay=delay)
 
     def pre_annotate(self, project: str, after: int = 0, seen: int = 0, delay: float = 0.0) -> None:
         """Predict the project's unlabeled tasks ahead, those after a task's id."""
@@ -109,17 +111,17 @@ class Jobs:
 
     def depths(self) -> dict[str, int]:
         """Jobs waiting, by lane."""
-        lanes = {"events": self.events, "tuning": self.tuning}
+        lanes = {"events": self.events, "predictions": self.predictions, "tuning": self.tuning}
         return {name: lane.pending_count() + lane.scheduled_count() for name, lane in lanes.items()}
 
     # -- run -----------------------------------------------------------------------------------------------------
     def run(self, stop: threading.Event) -> None:
-        """Work on both lanes until `stop` is set."""
+        """Work on all lanes until `stop` is set."""
         consumers = [
             LaneConsumer(
                 lane, workers=workers, periodic=False, initial_delay=0.05, max_delay=0.2, backoff=1.2
             )
-            for lane, workers in ((self.events, 4), (self.tuning, 1))
+            for lane, workers in ((self.events, 3), (self.predictions, 2), (self.tuning, 1))
         ]
         threads = [threading.Thread(target=consumer.run, name="lane", daemon=True) for consumer in consumers]
         for thread in threads:
@@ -198,12 +200,7 @@ def left_overs(backend: Backend, jobs: Jobs, project: str, tasks: list[int], tro
 
     Where Label Studio lets nothing be pushed for long, the next pass ahead takes over.
     """
-    # What a pass ahead pushes at this moment must not be pushed twice.
-    with leased(backend.store, f"pre-annotate:{project}", _LEASE) as taken:
-        if not taken:
-            jobs.left_overs(project, tasks, troubles, delay=1.0)
-            return
-        step = _step(backend, project, lambda: backend.pre_annotation.left_overs(project, tasks))
+    step = _step(backend, project, lambda: backend.pre_annotation.left_overs(project, tasks))
     if step is None and troubles < _TROUBLES:
         jobs.left_overs(project, tasks, troubles + 1, delay=_TROUBLE_PAUSE)
     elif step is not None and step.more:

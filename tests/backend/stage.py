@@ -139,7 +139,7 @@ class Stage:
         self.backend: Backend = build(self.settings)
         self.jobs = Jobs(self.settings, self.backend)
         self.failed: list[BaseException] = []
-        for lane in (self.jobs.events, self.jobs.tuning):
+        for lane in (self.jobs.events, self.jobs.predictions, self.jobs.tuning):
             lane.signal("error")(self._note_failure)
         self.app = create_app(self.backend, self.jobs)
         self.client = TestClient(self.app, ADDRESS, client=LOOPBACK)
@@ -264,19 +264,22 @@ class Stage:
         Args:
             later: also do, once, what is queued for later.
             most: more jobs than this are a chain without an end.
-            lane: which lane; None for that of the events.
+            lane: which lane; None for those of events and predictions.
         """
-        lane = lane or self.jobs.events
+        lanes = [lane] if lane else [self.jobs.events, self.jobs.predictions]
         moment = datetime.now()  # noqa: DTZ005 - as Huey has it
-        waiting = lane.read_schedule(moment + _FAR) if later else []
-        for task in waiting:
+        waiting = [
+            (each, task) for each in lanes for task in (each.read_schedule(moment + _FAR) if later else [])
+        ]
+        for _, task in waiting:
             task.eta = None
         done: list[str] = []
-        while task := waiting.pop(0) if waiting else lane.dequeue():
+        while found := waiting.pop(0) if waiting else _next(lanes):
+            each, task = found
             if task.eta is not None:
-                lane.add_schedule(task)
+                each.add_schedule(task)
                 continue
-            lane.execute(task)
+            each.execute(task)
             done.append(task.name)
             assert len(done) <= most, f"no end of {done[-5:]}"
         assert not self.failed, self.failed
@@ -295,6 +298,11 @@ class Stage:
     def tunings(self) -> list[Any]:
         """The project's tunings, newest first."""
         return self.backend.store.prompts.tunings(self.key)
+
+
+def _next(lanes: Sequence[Any]) -> tuple[Any, Any] | None:
+    """A lane and its next job: the first lane goes first."""
+    return next(((lane, task) for lane in lanes if (task := lane.dequeue())), None)
 
 
 @contextmanager

@@ -64,9 +64,9 @@ def test_learning_goes_before_all_else_and_predicting_ahead_after_it(stage: Stag
 def test_a_job_for_later_waits_for_its_time(stage: Stage) -> None:
     stage.jobs.learn("1.2", delay=100)
     assert stage.work() == []
-    assert stage.jobs.depths() == {"events": 1, "tuning": 0}
+    assert stage.jobs.depths() == {"events": 1, "predictions": 0, "tuning": 0}
     assert stage.work(later=True) == ["learn"]
-    assert stage.jobs.depths() == {"events": 0, "tuning": 0}
+    assert stage.jobs.depths() == {"events": 0, "predictions": 0, "tuning": 0}
 
 
 def test_without_a_backend_jobs_are_queued_and_never_done(stage: Stage) -> None:
@@ -295,10 +295,10 @@ def test_a_pass_ahead_that_died_with_its_worker_is_begun_again(
     stage.backend.store.set_note(
         f"pass:{stage.key}", str(time.time())
     )  # a step was begun, and then nothing came
+    assert not jobs_module._is_pass_due(stage.backend, stage.key)
     later = stage.blobs(1, first=30)
-    stage.jobs.look()
-    assert "pre_annotate" not in stage.work()
     at(time.time() + 61, monkeypatch)
+    assert jobs_module._is_pass_due(stage.backend, stage.key)
     stage.jobs.look()
     assert "pre_annotate" in stage.work()
     assert pushed(stage, later[0]) == 1

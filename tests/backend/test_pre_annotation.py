@@ -243,15 +243,23 @@ def test_left_overs_of_which_nothing_is_known_any_more_come_to_an_end(ready: Sta
     assert states(ready)[tasks[-1]] == ("queued", "nothing approved yet")
 
 
-def test_left_overs_wait_while_a_pass_ahead_pushes(ready: Stage) -> None:
-    tasks = ready.blobs(2, first=2)
-    ready.backend.store.acquire(f"pre-annotate:{ready.key}", "a pass", 60)
-    ready.jobs.left_overs(ready.key, tasks)
+def test_a_task_that_another_worker_is_at_is_left_to_it_and_looked_at_later(ready: Stage) -> None:
+    mine, taken = ready.blobs(2, first=2)
+    ready.backend.store.acquire(f"task:{ready.key}:{taken}", "another worker", 60)
+    ready.jobs.left_overs(ready.key, [taken, mine])
     ready.work()
-    assert pushed(ready) == []
-    ready.backend.store.release(f"pre-annotate:{ready.key}", "a pass")
+    assert [task for task, _ in pushed(ready)] == [mine]
+    ready.backend.store.release(f"task:{ready.key}:{taken}", "another worker")
     ready.work(later=True)
-    assert [task for task, _ in pushed(ready)] == tasks
+    assert [task for task, _ in pushed(ready)] == [mine, taken]
+
+
+def test_many_left_overs_are_queued_in_parts_that_workers_share(ready: Stage) -> None:
+    tasks = ready.blobs(2 * STEP_TASKS + 1, first=2)
+    ready.jobs.left_overs(ready.key, tasks)
+    assert ready.jobs.depths()["predictions"] == 3
+    ready.work()
+    assert sorted(task for task, _ in pushed(ready)) == tasks
 
 
 def test_left_overs_are_tried_again_where_label_studio_does_not_answer(

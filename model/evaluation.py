@@ -12,7 +12,7 @@ The protocol is fixed, so that figures of different days and people can be compa
 import hashlib
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -229,42 +229,51 @@ def evaluate_folder(
     for count, episodes in planned.items():
         if not episodes:
             continue
-        areas: dict[int, NDArray[np.int64]] = {}
-        seconds = 0.0
+        tally = Tally(count, "context")
         for start in range(0, len(episodes), AT_ONCE):
             part = episodes[start : start + AT_ONCE]
-            for label, area, spent in _segmented(opened, segmenter, part):
-                areas[label] = areas.get(label, 0) + area
-                seconds += spent
+            contexts = [
+                Context(tuple(opened.example(stem, episode.label) for stem in episode.examples))
+                for episode in part
+            ]
+            tally.segment(opened, segmenter, part, contexts)
             done += len(part)
             report(done, total)
-        classes = {label: float(intersection / union) for label, (intersection, union) in areas.items()}
-        miou = sum(classes.values()) / len(classes)
-        rows.append(Row(count, "context", miou, seconds / len(episodes), len(episodes), classes))
+        rows.append(tally.row())
     return Report(opened.name, segmenter.identity, tuple(rows))
 
 
-def _segmented(
-    folder: Folder, segmenter: Segmenter, episodes: Sequence[Episode]
-) -> Iterator[tuple[int, NDArray[np.int64], float]]:
-    """Class, (intersection, union) in pixels, and seconds of each episode."""
-    queries = [
-        Query(
-            folder.pair(episode.query)[0],
-            Context(tuple(folder.example(stem, episode.label) for stem in episode.examples)),
-        )
-        for episode in episodes
-    ]
-    started = time.perf_counter()
-    maps = segmenter.segment(queries)
-    seconds = (time.perf_counter() - started) / len(episodes)
-    for episode, probability in zip(episodes, maps, strict=True):
-        indices = folder.pair(episode.query)[1]
-        yield (
-            episode.label,
-            _areas(probability > THRESHOLD, indices == episode.label, indices != IGNORED),
-            seconds,
-        )
+class Tally:
+    """Adds up a row."""
+
+    def __init__(self, shots: int, method: str) -> None:
+        self._shots, self._method = shots, method
+        self._areas: dict[int, NDArray[np.int64]] = {}
+        self._seconds = 0.0
+        self._queries = 0
+
+    def segment(
+        self, folder: Folder, segmenter: Segmenter, episodes: Sequence[Episode], contexts: Sequence[Context]
+    ) -> None:
+        """Segment the episodes' queries, each by its context, and add what was found."""
+        queries = [
+            Query(folder.pair(episode.query)[0], context)
+            for episode, context in zip(episodes, contexts, strict=True)
+        ]
+        started = time.perf_counter()
+        maps = segmenter.segment(queries)
+        self._seconds += time.perf_counter() - started
+        self._queries += len(queries)
+        for episode, probability in zip(episodes, maps, strict=True):
+            indices = folder.pair(episode.query)[1]
+            areas = _areas(probability > THRESHOLD, indices == episode.label, indices != IGNORED)
+            self._areas[episode.label] = self._areas.get(episode.label, 0) + areas
+
+    def row(self) -> Row:
+        """Everything so far; at least one query."""
+        classes = {label: float(intersection / union) for label, (intersection, union) in self._areas.items()}
+        miou = sum(classes.values()) / len(classes)
+        return Row(self._shots, self._method, miou, self._seconds / self._queries, self._queries, classes)
 
 
 def _areas(found: Mask, wanted: Mask, known: Mask) -> NDArray[np.int64]:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from model import canvas
 from model import device as devices
+from model.augmentation import augmented
 from model.evaluation import THRESHOLD, iou, worth
 from model.example import Context, Example, Prompt
 from model.seggpt import painting_loss
@@ -28,11 +29,29 @@ from model.segmenter import Query, Segmenter
 FEWEST = 4
 """Examples below which tuning is too early."""
 
-_DEGRADED = 0.01  # of validation IoU; less is noise
+FEWEST_SPLIT = 8
+"""Examples from which on some are held out of training; of fewer, each is worth more as a lesson than as a judge."""
+
+STARTS = 8  # examples that are tried as the start
+MOST_VALIDATED = 16  # examples that choose the best step; more would cost more than they tell
+MOST_WATCHED = 8  # examples that trained and choose the best step too
+_DEGRADED = 0.01  # of IoU; less is noise
+_SHARPNESS = 8.0  # of the step from background to target in `overlap_loss`, a unit of brightness
+_FORGIVEN = 0.01  # of the pixels; so little found where nothing is wanted hardly counts
 
 
 class TuningError(ValueError):
     """The tuning cannot be done; the message says why."""
+
+
+def require(count: int, fewest: int) -> None:
+    """See that there are examples enough.
+
+    Raises:
+        TuningError: if `count` is less than `fewest`.
+    """
+    if count < fewest:
+        raise TuningError(f"it is too early to tune: {count} examples, at least {fewest} are needed")
 
 
 @dataclass(frozen=True)
@@ -44,20 +63,20 @@ class TuningConfig:
         batch_size: (query, mask) pairs in an update; halved where memory runs out.
         learning_rate: of AdamW, at its peak, in units of normalised pixels.
         warmup: updates until the peak; then the rate follows a cosine to nothing.
-        validate_every: updates between two looks at the validation split.
+        validate_every: updates between two looks at how good it is.
         patience: looks without improvement after which it ends.
-        validation_share: share of the examples that never trains, 0 to 0.5; at least one example.
+        validation_share: share of `FEWEST_SPLIT` or more examples that never trains, 0 to 0.5; at least one.
         learn_mask: whether the prompt's mask is learned beside its image.
         seed: of the split, the crops and the order.
     """
 
-    steps: int = 400
-    batch_size: int = 8
-    learning_rate: float = 0.02
-    warmup: int = 20
-    validate_every: int = 25
-    patience: int = 6
-    validation_share: float = 0.25
+    steps: int = 60
+    batch_size: int = 4
+    learning_rate: float = 0.05
+    warmup: int = 5
+    validate_every: int = 10
+    patience: int = 4
+    validation_share: float = 0.2
     learn_mask: bool = True
     seed: int = 0
 
@@ -70,8 +89,8 @@ class TuningProgress:
         step: updates done.
         steps: updates at most.
         loss: of the last update; NaN before the first.
-        validation_iou: mean IoU of the split when last looked at, 0 to 1.
-        best_iou: the best so far.
+        validation_iou: when last looked at, as `Tuned.validation_iou`.
+        best_iou: the same, of the best prompt so far.
         seconds_left: at most, by the pace so far.
     """
 
@@ -91,10 +110,10 @@ class Tuned:
         image: `[3, S, S]` float32, normalised.
         mask: `[3, S, S]` float32, normalised.
         step: the update at which it was best; 0 where none was better than the start.
-        initial_iou: mean IoU of the validation split with the untuned start.
-        validation_iou: the same with this prompt.
+        initial_iou: as `validation_iou`, with the untuned start.
+        validation_iou: mean IoU of the validation split, 0 to 1; without one, of training examples, which flatters.
         trained_on: keys of the examples that trained it.
-        validated_on: keys of the examples that chose it.
+        validated_on: keys of the validation split; empty with fewer than `FEWEST_SPLIT` examples.
     """
 
     image: NDArray[np.float32]
@@ -122,7 +141,8 @@ class _State:
     best_step: int = 0
     initial_iou: float = math.nan
     iou: float = math.nan
-    best_iou: float = -1.0
+    best_iou: float = math.nan
+    best_score: float = -1.0
     looks_since_best: int = 0
     loss: float = math.nan
     batch_size: int = 8
@@ -133,22 +153,31 @@ class Tuning:
     """One tuning that can be interrupted at every update and goes on from where it was."""
 
     def __init__(
-        self, segmenter: Segmenter, examples: Sequence[Example], config: TuningConfig | None = None
+        self,
+        segmenter: Segmenter,
+        examples: Sequence[Example],
+        config: TuningConfig | None = None,
+        *,
+        fewest: int = FEWEST,
     ) -> None:
-        """Split the examples and choose the start: the example that finds the others best.
+        """Split the examples and choose the start: of `STARTS` examples the one that finds the others best.
+
+        Args:
+            segmenter: what to tune with.
+            examples: of one target.
+            config: how.
+            fewest: examples below which it is too early; at least two, as one starts and one chooses the best step.
 
         Raises:
-            TuningError: if there are fewer than `FEWEST` examples, or one of them has no mask at all.
+            TuningError: if there are fewer than `fewest` examples.
         """
         self.config = config or TuningConfig()
-        if len(examples) < FEWEST:
-            raise TuningError(
-                f"it is too early to tune: {len(examples)} examples, at least {FEWEST} are needed"
-            )
+        require(len(examples), max(2, fewest))
         self._segmenter = segmenter
         self._size = segmenter.image_size
         self._training, self._validation = self._split(examples)
         start = self._best_start()
+        self._watched = [example for example in self._training if example is not start][:MOST_WATCHED]
         image, mask = canvas.image_tensor(start.image, self._size), canvas.mask_tensor(start.mask, self._size)
         self._state = _State(image, mask, image.clone(), mask.clone(), batch_size=self.config.batch_size)
         self._optimiser = self._new_optimiser()
@@ -171,7 +200,7 @@ class Tuning:
         """
         if resume is not None:
             self._restore(resume)
-        elif self._state.step == 0:
+        if math.isnan(self._state.initial_iou):
             self._look()
             self._state.initial_iou = self._state.iou
         while not self.finished:
@@ -198,26 +227,21 @@ class Tuning:
     def result(self) -> Tuned:
         """The best prompt so far."""
         state = self._state
-        return Tuned(
-            image=state.best_image.numpy(),
-            mask=state.best_mask.numpy(),
-            step=state.best_step,
-            initial_iou=state.initial_iou,
-            validation_iou=state.best_iou,
-            trained_on=tuple(example.key for example in self._training),
-            validated_on=tuple(example.key for example in self._validation),
-        )
+        trained, validated = (tuple(e.key for e in part) for part in (self._training, self._validation))
+        image, mask = state.best_image.numpy(), state.best_mask.numpy()
+        return Tuned(image, mask, state.best_step, state.initial_iou, state.best_iou, trained, validated)
 
     # -- parts ---------------------------------------------------------------------------------------------------
     def _split(self, examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
         order = np.random.default_rng(self.config.seed).permutation(len(examples))
-        held = max(1, round(len(examples) * self.config.validation_share))
+        wanted = round(len(examples) * self.config.validation_share)
+        held = min(max(1, wanted), MOST_VALIDATED) if len(examples) >= FEWEST_SPLIT else 0
         ordered = [examples[index] for index in order]
         return ordered[held:], ordered[:held]
 
     def _best_start(self) -> Example:
-        scores = worth(self._training, self._segmenter)
-        return self._training[int(np.argmax(scores))]
+        tried = self._training[:STARTS]
+        return tried[int(np.argmax(worth(tried, self._segmenter, at_most=STARTS // 2)))]
 
     def _new_optimiser(self) -> torch.optim.Optimizer:
         learned = [self._state.image, self._state.mask] if self.config.learn_mask else [self._state.image]
@@ -237,7 +261,7 @@ class Tuning:
         state = self._state
         random = np.random.default_rng((self.config.seed, state.step))
         picked = random.integers(len(self._training), size=self.config.batch_size)
-        pairs = [_augmented(self._training[index], self._size, random) for index in picked]
+        pairs = [augmented(self._training[index], self._size, random) for index in picked]
         for group in self._optimiser.param_groups:
             group["lr"] = self._rate(state.step)
         self._optimiser.zero_grad()
@@ -271,21 +295,33 @@ class Tuning:
         mask = self._state.mask.to(device, dtype).expand(len(part), 1, -1, -1, -1)
         with self._segmenter.turn():
             painted = model(prompt, mask, queries)
-        return painting_loss(painted, targets, torch.ones(1, device=device))
+        return painting_loss(painted, targets, torch.ones(1, device=device)) + overlap_loss(painted, targets)
 
     def _look(self) -> None:
-        """Measure the validation split and keep what is best."""
+        """See how good the prompt is and keep what is best."""
         state = self._state
-        prompt = Prompt("candidate", state.image.detach().numpy().copy(), state.mask.detach().numpy().copy())
-        maps = self._segmenter.segment([Query(e.image, Context(prompt=prompt)) for e in self._validation])
-        found = [iou(map_ > THRESHOLD, e.mask) for map_, e in zip(maps, self._validation, strict=True)]
-        state.iou = sum(found) / len(found)
+        score, state.iou = self._measure()
         state.looks_since_best += 1
-        if state.iou > state.best_iou:
-            if state.iou > state.best_iou + _DEGRADED:
+        if score > state.best_score:
+            if score > state.best_score + _DEGRADED:
                 state.looks_since_best = 0
-            state.best_iou, state.best_step = state.iou, state.step
+            state.best_score, state.best_iou, state.best_step = score, state.iou, state.step
             state.best_image, state.best_mask = state.image.detach().clone(), state.mask.detach().clone()
+
+    def _measure(self) -> tuple[float, float]:
+        """By what the best step is chosen, and the validation split's mean IoU.
+
+        A few validation masks alone would make the best step a lottery: what trained, but for the start, counts as
+        much. Whether a prompt is used at all is for `model.gate` to say, by masks that did neither.
+        """
+        image, mask = (tensor.detach().numpy().copy() for tensor in (self._state.image, self._state.mask))
+        context = Context(prompt=Prompt("candidate", image, mask))
+        looked = [*self._validation, *self._watched]
+        maps = self._segmenter.segment([Query(example.image, context) for example in looked])
+        found = [iou(map_ > THRESHOLD, e.mask) for map_, e in zip(maps, looked, strict=True)]
+        trained = float(np.mean(found[len(self._validation) :]))
+        validation = float(np.mean(found[: len(self._validation)] or trained))
+        return (validation + trained) / 2, validation
 
     # -- interruption --------------------------------------------------------------------------------------------
     def save(self) -> bytes:
@@ -332,6 +368,7 @@ _NUMBERS: dict[str, Callable[[float], Any]] = {
     "initial_iou": float,
     "iou": float,
     "best_iou": float,
+    "best_score": float,
     "looks_since_best": int,
     "loss": float,
     "batch_size": int,
@@ -339,16 +376,24 @@ _NUMBERS: dict[str, Callable[[float], Any]] = {
 }
 
 
-def _augmented(example: Example, size: int, random: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """A crop of the example, perhaps mirrored, its brightness and contrast changed a little; image and painting."""
-    height, width = example.mask.shape
-    share = random.uniform(0.5, 1.0)
-    high, wide = max(1, round(height * share)), max(1, round(width * share))
-    top, left = random.integers(height - high + 1), random.integers(width - wide + 1)
-    image = example.image[top : top + high, left : left + wide]
-    mask = example.mask[top : top + high, left : left + wide]
-    if random.random() < 0.5:
-        image, mask = image[:, ::-1], mask[:, ::-1]
-    changed = image * random.uniform(0.85, 1.15) + random.uniform(-15, 15)
-    query = canvas.image_tensor(np.clip(changed, 0, 255).astype(np.uint8), size)
-    return query, canvas.mask_tensor(np.ascontiguousarray(mask), size)
+def overlap_loss(painted: Tensor, target: Tensor) -> Tensor:
+    """One minus the Dice coefficient, mean over the batch: what the paper's loss lacks where a target is small.
+
+    Smooth-L1 asks for the median: where the network is unsure of a small target, that is background everywhere.
+
+    Args:
+        painted: `[B, 3, H, W]`, the network's output.
+        target: `[B, 3, H, W]`, the painted masks, normalised.
+
+    Returns:
+        A scalar, 0 to 1.
+    """
+    mean, std = (
+        torch.tensor(part, device=painted.device)[:, None, None] for part in (canvas.MEAN, canvas.STD)
+    )
+    brightness = (painted.float() * std + mean).mean(dim=1)
+    found = torch.sigmoid((brightness - THRESHOLD) * _SHARPNESS).flatten(1)
+    wanted = canvas.probability(target).flatten(1)
+    forgiven = _FORGIVEN * wanted.shape[1]
+    dice = (2 * (found * wanted).sum(1) + forgiven) / (found.sum(1) + wanted.sum(1) + forgiven)
+    return 1 - dice.mean()

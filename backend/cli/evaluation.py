@@ -1,6 +1,7 @@
 """`evaluate`: mIoU of a checkpoint on a folder of images and masks."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,9 @@ def evaluate(
         Path, typer.Argument(help="Holds images/ and masks/*.png (palette; 0 background, 255 ignore).")
     ],
     shots: Annotated[str, typer.Option(help="Numbers of examples, comma-separated.")] = "1,4,8",
+    tune: Annotated[
+        bool, typer.Option("--tune", help="Measure tuned prompts too: minutes for every class on a CPU.")
+    ] = False,
     checkpoint: Annotated[str | None, typer.Option(help="Instead of CHECKPOINT.")] = None,
     device: Annotated[str | None, typer.Option(help="Instead of DEVICE.")] = None,
     json_file: Annotated[
@@ -30,14 +34,27 @@ def evaluate(
 
     from model.evaluation import evaluate_folder  # loads torch
     from model.segmenter import Segmenter
+    from model.tuned_evaluation import evaluate_tuned
 
     segmenter = Segmenter.load(settings.checkpoint, settings.device, ensemble=settings.ensemble)
+    caption = None
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task(f"{folder.name}", total=None)
         report = evaluate_folder(
             folder, segmenter, counts, lambda done, total: bar.update(task, completed=done, total=total)
         )
-    table = Table(title=f"{report.dataset}, {report.checkpoint}")
+        if tune:
+            tuning = bar.add_task("tuning", total=None)
+            tuned = evaluate_tuned(
+                folder,
+                segmenter,
+                counts,
+                progress=lambda done, total: bar.update(tuning, completed=done, total=total),
+            )
+            report = replace(report, rows=(*report.rows, tuned.row))
+            caption = f"{tuned.tunings} prompts learned, {tuned.with_companions} used with companions"
+            caption += f"; {tuned.seconds / max(tuned.tunings, 1):.0f} s a prompt"
+    table = Table(title=f"{report.dataset}, {report.checkpoint}", caption=caption)
     for heading in ("shots", "method", "mIoU", "s / image", "queries"):
         table.add_column(heading, justify="right")
     for row in report.rows:

@@ -1,12 +1,28 @@
 """Context tuning: the network stays as it is, the best step is kept, and an interrupted tuning goes on exactly."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
+from model import canvas
 from model.example import Example
-from model.segmenter import Segmenter
-from model.tuning import FEWEST, Tuning, TuningConfig, TuningError, TuningProgress
+from model.segmenter import Query, Segmenter
+from model.tuning import (
+    FEWEST,
+    FEWEST_SPLIT,
+    MOST_VALIDATED,
+    MOST_WATCHED,
+    STARTS,
+    Tuning,
+    TuningConfig,
+    TuningError,
+    TuningProgress,
+    overlap_loss,
+)
 
 QUICK = TuningConfig(steps=6, batch_size=2, validate_every=2, warmup=2, learning_rate=0.05)
 
@@ -41,20 +57,51 @@ def test_the_network_stays_as_it_is_and_the_prompt_moves(segmenter: Segmenter) -
     assert all(parameter.grad is None for parameter in segmenter.model.parameters())
 
 
-def test_the_best_step_is_kept_and_is_never_worse_than_the_start(segmenter: Segmenter) -> None:
+def test_the_best_step_is_kept_and_the_last_looks_decide_when_it_ends(
+    segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(QUICK, steps=20, patience=3)
+    tuning, images = Tuning(segmenter, pool(8), config), []
+    figures = iter([(0.3, 0.1), (0.5, 0.2), (0.6, 0.15), (0.6, 0.4), (0.605, 0.3), (0.4, 0.9), (1.0, 1.0)])
+
+    def measure() -> tuple[float, float]:
+        images.append(tuning._state.image.detach().numpy().copy())
+        return next(figures)
+
+    monkeypatch.setattr(tuning, "_measure", measure)
     seen: list[TuningProgress] = []
 
     def watch(progress: TuningProgress) -> bool:
         seen.append(progress)
         return True
 
-    tuned = Tuning(segmenter, pool(8), QUICK).run(watch)
+    tuned = tuning.run(watch)
     assert tuned is not None
-    assert [progress.step for progress in seen] == [1, 2, 3, 4, 5, 6]
-    assert tuned.validation_iou >= tuned.initial_iou
-    assert tuned.validation_iou == max([tuned.initial_iou, *(progress.validation_iou for progress in seen)])
+    assert [progress.step for progress in seen] == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
+    assert (tuned.step, tuned.initial_iou, tuned.validation_iou) == (8, 0.1, 0.3), (
+        "the best by however little"
+    )
+    assert np.array_equal(tuned.image, images[4])
+    assert not np.array_equal(tuned.image, images[5])
+    assert (seen[-1].validation_iou, seen[-1].best_iou) == (0.9, 0.3)
+
+
+def test_the_start_does_not_choose_the_best_step(segmenter: Segmenter) -> None:
+    """It would find itself, and no step could be better."""
+    tuning = Tuning(segmenter, pool(12), QUICK)
+    started_from = canvas.image_tensor(tuning._best_start().image, segmenter.image_size)
+    assert torch.equal(tuning._state.image.detach(), started_from)
+    choosing = [*tuning._validation, *tuning._watched]
+    assert len(choosing) == len({example.key for example in choosing}) == 2 + MOST_WATCHED
+    for example in choosing:
+        assert not torch.equal(canvas.image_tensor(example.image, segmenter.image_size), started_from)
+
+
+def test_a_tuned_prompt_has_the_network_s_size(segmenter: Segmenter) -> None:
+    tuned = Tuning(segmenter, pool(5), QUICK).run()
+    assert tuned is not None
     assert tuned.image.shape == tuned.mask.shape == (3, segmenter.image_size, segmenter.image_size)
-    assert tuned.image.dtype == np.float32
+    assert tuned.image.dtype == tuned.mask.dtype == np.float32
 
 
 def test_what_trains_never_judges(segmenter: Segmenter) -> None:
@@ -63,6 +110,13 @@ def test_what_trains_never_judges(segmenter: Segmenter) -> None:
     assert not set(tuned.trained_on) & set(tuned.validated_on)
     assert sorted((*tuned.trained_on, *tuned.validated_on)) == sorted(example.key for example in examples)
     assert len(tuned.validated_on) == 2
+
+
+def test_of_few_examples_none_is_held_out(segmenter: Segmenter) -> None:
+    few = Tuning(segmenter, pool(FEWEST_SPLIT - 1), QUICK).result()
+    assert (len(few.trained_on), few.validated_on) == (FEWEST_SPLIT - 1, ())
+    enough = Tuning(segmenter, pool(FEWEST_SPLIT), QUICK).result()
+    assert (len(enough.trained_on), len(enough.validated_on)) == (FEWEST_SPLIT - 2, 2)
 
 
 def test_an_interrupted_tuning_ends_exactly_as_one_that_ran_through(segmenter: Segmenter) -> None:
@@ -120,3 +174,54 @@ def test_a_batch_too_large_for_memory_is_taken_in_parts(
     parts.run()
     assert parts._state.batch_size == 1
     assert parts.progress.loss == pytest.approx(whole.progress.loss, abs=1e-3)
+
+
+def test_the_price_of_start_and_validation_is_bounded_however_many_examples_there_are(
+    segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Query] = []
+    real = segmenter.segment
+
+    def segment(queries: Sequence[Query]) -> list[NDArray[np.float32]]:
+        asked.extend(queries)
+        return real(queries)
+
+    monkeypatch.setattr(segmenter, "segment", segment)
+    tuning = Tuning(segmenter, pool(100), QUICK)
+    assert len(asked) == STARTS * STARTS // 2
+    assert len(tuning.result().validated_on) == MOST_VALIDATED
+
+
+def test_two_examples_are_enough_where_that_is_allowed(segmenter: Segmenter) -> None:
+    tuned = Tuning(segmenter, pool(2), QUICK, fewest=2).run()
+    assert tuned is not None
+    assert len(tuned.trained_on) == 2
+    assert 0 <= tuned.initial_iou <= tuned.validation_iou <= 1
+    with pytest.raises(TuningError, match="1 examples, at least 2"):
+        Tuning(segmenter, pool(1), QUICK, fewest=1)
+
+
+def test_a_small_target_that_is_painted_black_costs_nearly_everything() -> None:
+    wanted = torch.zeros(1, 32, 32)
+    wanted[:, 3:7, 3:7] = 1
+    too_much = torch.zeros(1, 32, 32)
+    too_much[:, 2:8, 2:8] = 1
+    target = canvas.paint(wanted)
+    black, generous, right = (
+        float(overlap_loss(canvas.paint(found), target))
+        for found in (torch.zeros_like(wanted), too_much, wanted)
+    )
+    assert right < generous < black
+    assert black > 0.6
+
+
+def test_the_overlap_of_a_batch_is_the_mean_over_its_pictures() -> None:
+    """So a batch that is taken in parts for lack of memory has the same gradient."""
+    random = torch.Generator().manual_seed(0)
+    painted = torch.randn(4, 3, 16, 16, generator=random)
+    target = canvas.paint(torch.rand(4, 16, 16, generator=random) > 0.7)
+    whole = overlap_loss(painted, target)
+    parts = [overlap_loss(painted[half], target[half]) for half in (slice(0, 2), slice(2, 4))]
+    assert float(whole) == pytest.approx(float(sum(parts)) / 2, abs=1e-6)
+    nothing = canvas.paint(torch.zeros(1, 16, 16))
+    assert float(overlap_loss(nothing, nothing)) < 0.7

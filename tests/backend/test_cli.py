@@ -19,13 +19,17 @@ def data_set(tmp_path: Path) -> Path:
     (folder / "images").mkdir(parents=True)
     (folder / "masks").mkdir()
     for seed in range(6):
-        image, mask = blob(seed)
-        Image.fromarray(image).save(folder / "images" / f"{seed}.png")
-        indices = Image.new("P", (64, 48))
-        indices.putdata(mask.astype(np.uint8).ravel().tolist())
-        indices.putpalette([0, 0, 0, 255, 0, 0])
-        indices.save(folder / "masks" / f"{seed}.png")
+        add_pair(folder, seed)
     return folder
+
+
+def add_pair(folder: Path, seed: int) -> None:
+    image, mask = blob(seed)
+    Image.fromarray(image).save(folder / "images" / f"{seed}.png")
+    indices = Image.new("P", (64, 48))
+    indices.putdata(mask.astype(np.uint8).ravel().tolist())
+    indices.putpalette([0, 0, 0, 255, 0, 0])
+    indices.save(folder / "masks" / f"{seed}.png")
 
 
 @pytest.fixture
@@ -216,3 +220,16 @@ def test_the_command_line_itself_loads_no_torch() -> None:
     code = "import sys\nfrom backend.cli import evaluation, main, serving, tasks\nsys.exit('torch' in sys.modules)"
     ended = subprocess.run([sys.executable, "-c", code])  # noqa: S603 - our own command line
     assert ended.returncode == 0
+
+
+def test_evaluate_tunes_a_prompt_for_each_half_of_the_queries(run: Run, data_set: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    for seed in (6, 7):
+        add_pair(data_set, seed)  # so that four are left to learn from
+    code, out, err = run("evaluate", str(data_set), "--shots", "2", "--tune", "--json", str(report))
+    assert (code, err) == (0, "")
+    rows = json.loads(report.read_text())["rows"]
+    assert [(row["shots"], row["method"]) for row in rows] == [(2, "context"), (2, "tuned")]
+    assert rows[0]["queries"] == rows[1]["queries"]
+    assert set(rows[1]) == {"shots", "method", "miou", "seconds_per_image", "queries"}
+    assert "2 prompts" in out

@@ -28,6 +28,7 @@ from backend.protocol import (
     PredictResponse,
     SetupRequest,
     SetupResponse,
+    is_id,
     is_project_key,
     kept_of_event,
     project_key,
@@ -191,7 +192,9 @@ class _Service:
             predictions = self._backend.predictor.predict(snapshot, request.tasks, deadline)
             self._remember(snapshot, predictions)
         done = {task: prediction.wire() for task, prediction in predictions.done.items()}
-        answers: list[Any] = [done.get(task["id"], []) if _has_id(task) else [] for task in request.tasks]
+        answers: list[Any] = [
+            done.get(task["id"], []) if is_id(task.get("id")) else [] for task in request.tasks
+        ]
         return PredictResponse(results=answers, model_version=snapshot.revision)
 
     def webhook(self, payload: object) -> dict[str, str]:
@@ -285,7 +288,7 @@ class _Service:
 
     def _snapshot(self, key: str) -> Snapshot:
         snapshot = revision.take(self._backend.store, key, self._backend.checkpoint)
-        if key:
+        if key and self._backend.store.project(key) is not None:  # not for every name that somebody makes up
             self._revisions[key] = snapshot.revision
         return snapshot
 
@@ -341,10 +344,6 @@ KNOWN_ACTIONS = frozenset(
 """Events of Label Studio that are stored; any other is acknowledged and ignored."""
 
 
-def _has_id(task: Mapping[str, Any]) -> bool:
-    return isinstance(task.get("id"), int)
-
-
 def _basic_auth(backend: Backend) -> Callable[[Request], None]:
     expected = backend.settings.basic_authorization.encode()
 
@@ -372,6 +371,10 @@ def _explain_errors(app: FastAPI) -> None:
     def explain(_request: Request, error: Exception) -> JSONResponse:
         status = next((STATUS_OF[kind] for kind in type(error).mro() if kind in STATUS_OF), 500)
         return JSONResponse({"detail": str(error)}, status_code=status)
+
+    @app.exception_handler(400)  # FastAPI's own word for a body that is no text
+    def explain_noise(_request: Request, _error: Exception) -> JSONResponse:
+        return JSONResponse({"detail": "body: It is no JSON in UTF-8."}, status_code=422)
 
     @app.exception_handler(RequestValidationError)
     def explain_body(_request: Request, error: Exception) -> JSONResponse:

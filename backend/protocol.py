@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 # What an event may keep: everything else (invite tokens, storage passwords) is never written anywhere.
 _PROJECT_FIELDS = ("id", "created_at", "label_config", "title")
-_PROJECT_KEY = re.compile(r"[0-9]+\.[0-9]+")
+_PROJECT_KEY = re.compile(r"[0-9]{1,19}\.[0-9]{1,19}")
+_MOST_ID = 2**63 - 1  # what a database keeps
 
 
 class _Wire(BaseModel):
@@ -94,8 +95,8 @@ def is_project_key(text: object) -> bool:
 
 
 def is_id(value: object) -> bool:
-    """Whether `value` can be an id of Label Studio: JSON's true and false are numbers to Python."""
-    return isinstance(value, int) and not isinstance(value, bool)
+    """Whether `value` can be an id of Label Studio: JSON's true and false are numbers to Python, and of any size."""
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _MOST_ID
 
 
 def project_number(key: str) -> int:

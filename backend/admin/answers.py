@@ -27,7 +27,6 @@ Version = Annotated[int, Path(description="The prompt's `number`.", ge=1, le=MOS
 Task = Annotated[int, Path(description="Label Studio's number of the task.", ge=1, le=MOST)]
 
 _MEANINGS = {
-    400: "The body is no text at all.",
     401: "`ADMIN_TOKEN` is set, and the request does not carry it.",
     403: "No `ADMIN_TOKEN` is set and the request is not from or for this machine; or it would change something and "
     "comes from a web page of another origin.",

@@ -149,7 +149,7 @@ def routes(backend: Backend, jobs: Jobs) -> APIRouter:
         content = await _body(request)
         return await run_sync(_bring_in, backend, project, content, target)
 
-    @router.post("/rollback", summary="Roll back to what was in use before", responses=problems(400, 409))
+    @router.post("/rollback", summary="Roll back to what was in use before", responses=problems(409))
     def roll_back(key: Key, wish: Annotated[RollBackWish | None, Body()] = None) -> RolledBack:
         """Take an active prompt out of use, from the next request on; computes nothing.
 

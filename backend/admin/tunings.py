@@ -97,7 +97,7 @@ def routes(backend: Backend, jobs: Jobs) -> APIRouter:
         snapshot = answers.take(backend, project)
         return [shown(record, snapshot) for record in backend.store.prompts.tunings(project)]
 
-    @router.post("", status_code=202, summary="Start tunings", responses=problems(400, 409))
+    @router.post("", status_code=202, summary="Start tunings", responses=problems(409))
     def start_tunings(key: Key, wish: Annotated[TuningWish | None, Body()] = None) -> list[Tuning]:
         """Queue a tuning for each target; the worker runs one after the other, beside everything else.
 

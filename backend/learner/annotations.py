@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from backend.store.records import ApprovalKind
 
 # Fields of a region that an untouched re-submission may change, though it says the same.
 _INCIDENTAL = ("id", "origin", "score", "meta", "parentID", "readonly", "hidden", "locked", "touches")
+_LONGEST = 1e9  # seconds that somebody can have looked at a task
 
 
 def counts(
@@ -43,7 +44,7 @@ def made_in_bulk(annotation: Mapping[str, Any]) -> bool:
 
 def kind(annotation: Mapping[str, Any]) -> ApprovalKind:
     """Drawn from nothing, corrected from a prediction, or accepted unchanged; by the regions' `origin`."""
-    origins = {region.get("origin") for region in result_of(annotation)}
+    origins = {str(region.get("origin")) for region in result_of(annotation)}
     if annotation.get("parent_prediction") is None and not origins & {"prediction", "prediction-changed"}:
         return "drawn"
     return "corrected" if origins & {"manual", "prediction-changed"} else "accepted"
@@ -76,6 +77,10 @@ def digest(annotation: Mapping[str, Any], config: LabelConfig) -> str:
     return hashlib.sha256(json.dumps(spoken, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
+def _is_time(seconds: object) -> TypeGuard[float]:
+    return isinstance(seconds, int | float) and abs(seconds) <= _LONGEST
+
+
 def approval(
     project: str, task: Mapping[str, Any], annotation: Mapping[str, Any], config: LabelConfig
 ) -> Approval:
@@ -89,8 +94,8 @@ def approval(
         task=int(task["id"]),
         annotation=int(annotation["id"]),
         kind=kind(annotation),
-        annotator=annotator if isinstance(annotator, int) else None,
+        annotator=annotator if is_id(annotator) else None,
         at=str(annotation.get("updated_at") or annotation.get("created_at") or ""),
         digest=digest(annotation, config),
-        lead_time=float(lead_time) if isinstance(lead_time, int | float) else None,
+        lead_time=float(lead_time) if _is_time(lead_time) else None,
     )

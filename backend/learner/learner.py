@@ -185,7 +185,9 @@ class Learner:
         tasks = {task["id"]: task for task in as_list(event.body.get("task")) if is_id(task.get("id"))}
         single = event.action != "ANNOTATIONS_CREATED"
         for annotation in as_list(event.body.get("annotation")):
-            task = tasks.get(annotation.get("task"), next(iter(tasks.values()), None) if single else None)
+            named = annotation.get("task")
+            told = next(iter(tasks.values()), None) if single else None
+            task = tasks.get(named, told) if is_id(named) else told
             if self._counts(annotation) and task is not None:
                 self._teach(event.project, task, annotation, tally)
             elif is_id(annotation.get("id")) and not self._is_stale(event.project, annotation):

@@ -18,6 +18,7 @@ from backend.images import ImageLoader
 from backend.label_config import Target, image_url
 from backend.predictor.bounded import Bounded
 from backend.predictor.contexts import Contexts
+from backend.protocol import is_id
 from backend.revision import Snapshot
 from backend.settings import Settings
 from backend.store import PredictionRecord, Store
@@ -32,7 +33,8 @@ log = logging.getLogger(__name__)
 _STEP_PIXELS = 48_000_000
 _STEP_SECONDS = 4.0
 
-_RECENT_NUMBERS = 4_000_000  # run-length numbers and points in the answers kept
+_RECENT_NUMBERS = 4_000_000  # eight bytes each, of the answers kept
+_ANSWER, _REGION, _POINT = 200, 150, 16  # what else takes room, in such numbers
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,10 @@ class TaskPrediction:
 
     @property
     def numbers(self) -> int:
-        """How many numbers the regions are made of, at least 1."""
+        """About how much memory it takes, in run-length numbers."""
         values = [region.get("value", {}) for region in self.result]
-        return 1 + sum(len(value.get("rle", ())) + len(value.get("points", ())) for value in values)
+        drawn = sum(len(value.get("rle", ())) + _POINT * len(value.get("points", ())) for value in values)
+        return _ANSWER + _REGION * len(values) + drawn
 
     def wire(self) -> dict[str, Any]:
         """As `/predict` answers it."""
@@ -132,7 +135,7 @@ class Predictor:
         Returns:
             What was done, what failed and why, and what was not reached. One bad task costs only itself.
         """
-        known = [task for task in tasks if isinstance(task.get("id"), int)]
+        known = [task for task in tasks if is_id(task.get("id"))]
         if not snapshot.ready:
             return Predictions(unready=[task["id"] for task in known])
         found = Predictions()

@@ -58,7 +58,7 @@ def approved_labels(result: Sequence[Region]) -> frozenset[str]:
     types = {"labels", *(f"{kind}labels" for kind in KINDS)}
     found: set[str] = set()
     for region in result:
-        if isinstance(region, Mapping) and region.get("type") in types:
+        if isinstance(region, Mapping) and str(region.get("type")) in types:
             found.update(_labels(_value(region), str(region["type"])))
     return frozenset(found)
 

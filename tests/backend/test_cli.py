@@ -222,7 +222,9 @@ def test_the_command_line_itself_loads_no_torch() -> None:
     assert ended.returncode == 0
 
 
-def test_evaluate_tunes_a_prompt_for_each_half_of_the_queries(run: Run, data_set: Path, tmp_path: Path) -> None:
+def test_evaluate_tunes_a_prompt_for_each_half_of_the_queries(
+    run: Run, data_set: Path, tmp_path: Path
+) -> None:
     report = tmp_path / "report.json"
     for seed in (6, 7):
         add_pair(data_set, seed)  # so that four are left to learn from

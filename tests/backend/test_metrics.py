@@ -47,7 +47,9 @@ def test_metrics_show_requests_predictions_events_pools_kept_iou_and_queues(stag
     assert seen["seggpt_kept_iou_count", stage.key] == 1
     assert seen["seggpt_pending_events",] == 1
     assert seen["seggpt_queue_depth", "events"] == 1
-    assert seen["seggpt_queue_depth", "tuning"] == 2  # the revision moved twice, and so the pools are measured
+    assert (
+        seen["seggpt_queue_depth", "tuning"] == 2
+    )  # the revision moved twice, and so the pools are measured
     assert seen["seggpt_store_away",] == seen["seggpt_spooled_events",] == 0
     assert seen["seggpt_active_prompts", stage.key] == seen["seggpt_open_tunings", stage.key] == 0
 

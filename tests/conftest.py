@@ -1,6 +1,7 @@
 """What every test stands on: an environment without our settings, and what happens where a service is missing."""
 
 import os
+import shutil
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -27,3 +28,10 @@ def missing() -> Callable[[str], NoReturn]:
         pytest.skip(reason)
 
     return say
+
+
+@pytest.fixture(scope="session")
+def redis_installed(missing: Callable[[str], NoReturn]) -> None:
+    """A test that asks for it needs `redis-server`."""
+    if shutil.which("redis-server") is None:
+        missing("no redis-server (Debian's package redis-server)")

@@ -1,9 +1,8 @@
 """`store info` and `store migrate`, as people run them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
@@ -11,16 +10,14 @@ from backend.settings import Settings
 from backend.store.engines import open_engine
 from backend.store.redis import RedisStore
 from backend.store.sqlite import SqliteStore
-from tests.backend.redis_server import RedisServer, is_installed
+from tests.backend.redis_server import RedisServer
 from tests.backend.stage import Run
 
 PASSWORD = "s3cret-4711"  # noqa: S105 - of a server that lives as long as a test
 
 
 @pytest.fixture
-def server(tmp_path: Path, missing: Callable[[str], NoReturn]) -> Iterator[RedisServer]:
-    if not is_installed():
-        missing("no redis-server (Debian's package redis-server)")
+def server(tmp_path: Path, redis_installed: None) -> Iterator[RedisServer]:
     with RedisServer(tmp_path / "redis", requirepass=PASSWORD) as started:
         yield started
 

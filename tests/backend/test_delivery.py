@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
 from backend.delivery import Delivery
 from backend.errors import StoreError
 from backend.store.sqlite import SqliteStore
-from tests.backend.redis_server import RedisServer, is_installed
+from tests.backend.redis_server import RedisServer
 from tests.backend.stage import Stage, blob, brush
 
 pytestmark = pytest.mark.redis
@@ -18,9 +17,7 @@ CREATED = "ANNOTATION_CREATED"
 
 
 @pytest.fixture
-def redis(tmp_path: Path, missing: Callable[[str], NoReturn]) -> Iterator[RedisServer]:
-    if not is_installed():
-        missing("no redis-server (Debian's package redis-server)")
+def redis(tmp_path: Path, redis_installed: None) -> Iterator[RedisServer]:
     with RedisServer(tmp_path / "redis") as server:
         yield server
 

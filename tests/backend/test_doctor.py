@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
 from backend.doctor import Finding, examine
 from tests.backend.loopback import Answer, LoopbackServer, Request, as_json
-from tests.backend.redis_server import RedisServer, is_installed
+from tests.backend.redis_server import RedisServer
 from tests.backend.stage import Stage, blob
 
 
@@ -180,10 +180,8 @@ def test_a_project_without_tasks_has_no_image_to_try(healthy: Stage) -> None:
 
 @pytest.mark.redis
 def test_a_redis_that_may_lose_what_it_was_given_is_a_warning(
-    healthy: Stage, tmp_path: Path, missing: Callable[[str], NoReturn]
+    healthy: Stage, tmp_path: Path, redis_installed: None
 ) -> None:
-    if not is_installed():
-        missing("no redis-server (Debian's package redis-server)")
     with RedisServer(tmp_path / "redis", appendonly="no", requirepass="hidden") as redis:
         url = redis.url.replace("redis://", "redis://:hidden@")
         warned = [

@@ -8,10 +8,9 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import httpx
 import numpy as np
@@ -22,7 +21,7 @@ from backend.store.pictures import unpack_mask
 from backend.store.redis import RedisStore
 from backend.store.sqlite import SqliteStore
 from tests.backend.fake_label_studio import FakeLabelStudio
-from tests.backend.redis_server import RedisServer, is_installed
+from tests.backend.redis_server import RedisServer
 from tests.backend.served import Served, until
 from tests.backend.stage import blob, brush, png
 
@@ -103,11 +102,9 @@ def test_after_kills_at_random_moments_the_examples_are_the_approved_masks(
     fake_label_studio: FakeLabelStudio,
     tmp_path: Path,
     checkpoint_file: Path,
-    missing: Callable[[str], NoReturn],
+    redis_installed: None,
 ) -> None:
     chance = random.Random(f"{engine} {ROUNDS}")  # noqa: S311 - reproducible on purpose
-    if not is_installed():
-        missing("no redis-server (Debian's package redis-server)")
     redis = RedisServer(tmp_path / "redis")
     settings = {
         "LABEL_STUDIO_URL": fake_label_studio.url, "LABEL_STUDIO_API_KEY": fake_label_studio.legacy_token,

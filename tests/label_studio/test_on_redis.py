@@ -2,14 +2,14 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
 
 from backend.demo.pictures import LABELS
-from tests.backend.redis_server import RedisServer, is_installed
+from tests.backend.redis_server import RedisServer
 from tests.label_studio.conftest import LABEL_CONFIG, MakeStage, StartBackend
 from tests.label_studio.stage import RunningBackend, RunningLabelStudio, Stage, eventually
 from tests.label_studio.workers import worker_of
@@ -19,11 +19,7 @@ WITHIN_SECONDS = 20.0  # far more than the second that it takes: machines are bu
 
 
 @pytest.fixture(scope="module")
-def redis(
-    tmp_path_factory: pytest.TempPathFactory, missing: Callable[[str], NoReturn]
-) -> Iterator[RedisServer]:
-    if not is_installed():
-        missing("no redis-server (Debian's package redis-server)")
+def redis(tmp_path_factory: pytest.TempPathFactory, redis_installed: None) -> Iterator[RedisServer]:
     with RedisServer(tmp_path_factory.mktemp("redis")) as server:
         yield server
 

@@ -1,6 +1,5 @@
 """The gate: what judges has never trained, figures are means of the right masks, and interruption changes nothing."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,43 +10,18 @@ from numpy.typing import NDArray
 from safetensors.torch import load as load_tensors
 
 from model import gate
-from model.example import Example, Prompt
+from model.example import Prompt
 from model.gate import COMPANIONS, GatedTuning, Incumbent, Judged, Verdict
 from model.seggpt import SegGPT
-from model.segmenter import Query, Segmenter
+from model.segmenter import Segmenter
 from model.tuning import FEWEST, Tuned, Tuning, TuningConfig, TuningError, TuningProgress
+from tests.model.learning import Recorder, pool
 
 QUICK = TuningConfig(steps=2, batch_size=2, validate_every=1, warmup=1, learning_rate=0.05)
 
 
-def pool(count: int) -> list[Example]:
-    """Bright discs on a dark ground."""
-    random = np.random.default_rng(11)
-    examples = []
-    for number in range(count):
-        rows, columns = np.mgrid[:40, :50]
-        y, x = random.uniform(12, 28), random.uniform(12, 38)
-        mask = (rows - y) ** 2 + (columns - x) ** 2 < 80
-        image = random.integers(0, 60, (40, 50, 3), dtype=np.uint8)
-        image[mask] += 150
-        examples.append(Example(f"disc {number:02}", image, mask))
-    return examples
-
-
 def blank(size: int) -> NDArray[np.float32]:
     return np.zeros((3, size, size), np.float32)
-
-
-class Recorder(Segmenter):
-    """Keeps what it was asked."""
-
-    def __init__(self, model: SegGPT) -> None:
-        super().__init__(model, dtype=torch.float32)
-        self.asked: list[Query] = []
-
-    def segment(self, queries: Sequence[Query]) -> list[NDArray[np.float32]]:
-        self.asked += queries
-        return super().segment(queries)
 
 
 @pytest.fixture

@@ -1,13 +1,10 @@
 """Tuned prompts by the protocol: no query trains or chooses its own prompt, and the row is comparable."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from numpy.typing import NDArray
 from PIL import Image
 
 from model.evaluation import EvaluationError, evaluate_folder
@@ -16,20 +13,9 @@ from model.seggpt import SegGPT
 from model.segmenter import Query, Segmenter
 from model.tuned_evaluation import evaluate_tuned
 from model.tuning import FEWEST, Tuned, Tuning, TuningConfig
+from tests.model.learning import Recorder
 
 QUICK = TuningConfig(steps=2, batch_size=2, validate_every=1, warmup=1, learning_rate=0.05)
-
-
-class Recorder(Segmenter):
-    """Keeps what it was asked."""
-
-    def __init__(self, model: SegGPT) -> None:
-        super().__init__(model, dtype=torch.float32)
-        self.asked: list[Query] = []
-
-    def segment(self, queries: Sequence[Query]) -> list[NDArray[np.float32]]:
-        self.asked += queries
-        return super().segment(queries)
 
 
 @pytest.fixture

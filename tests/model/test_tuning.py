@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 
 from model import canvas
-from model.example import Example
 from model.segmenter import Query, Segmenter
 from model.tuning import (
     FEWEST,
@@ -23,22 +22,9 @@ from model.tuning import (
     TuningProgress,
     overlap_loss,
 )
+from tests.model.learning import pool
 
 QUICK = TuningConfig(steps=6, batch_size=2, validate_every=2, warmup=2, learning_rate=0.05)
-
-
-def pool(count: int) -> list[Example]:
-    """Bright discs on a dark ground."""
-    random = np.random.default_rng(11)
-    examples = []
-    for number in range(count):
-        rows, columns = np.mgrid[:40, :50]
-        y, x = random.uniform(12, 28), random.uniform(12, 38)
-        mask = (rows - y) ** 2 + (columns - x) ** 2 < 80
-        image = random.integers(0, 60, (40, 50, 3), dtype=np.uint8)
-        image[mask] += 150
-        examples.append(Example(f"disc {number}", image, mask))
-    return examples
 
 
 def test_with_too_few_examples_it_says_that_it_is_too_early(segmenter: Segmenter) -> None:

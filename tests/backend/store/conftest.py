@@ -3,25 +3,20 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
 from backend.store.contract import Store
 from backend.store.redis import RedisStore
 from backend.store.sqlite import SqliteStore
-from tests.backend.redis_server import RedisServer, is_installed
+from tests.backend.redis_server import RedisServer
 
 OpenStore = Callable[[], Store]
 
 
 @pytest.fixture(scope="session")
-def started_redis(
-    tmp_path_factory: pytest.TempPathFactory, missing: Callable[[str], NoReturn]
-) -> Iterator[RedisServer]:
+def started_redis(tmp_path_factory: pytest.TempPathFactory, redis_installed: None) -> Iterator[RedisServer]:
     """A Redis server for all tests."""
-    if not is_installed():
-        missing("no redis-server (Debian's package redis-server)")
     with RedisServer(tmp_path_factory.mktemp("redis")) as server:
         yield server
 

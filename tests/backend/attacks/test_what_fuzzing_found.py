@@ -1,0 +1,108 @@
+"""What the fuzzing found, each with a test of its own."""
+
+import json
+import logging
+from typing import Any
+
+import pytest
+
+from backend import regions
+from tests.backend.stage import Stage, blob, brush
+
+HUGE = 10**30
+
+
+@pytest.fixture
+def quiet(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.INFO)
+    return caplog
+
+
+def submitted(stage: Stage, **fields: Any) -> int:
+    """An annotation of the next picture whose event is spoilt; the id that Label Studio gave it."""
+    image, mask = blob(1)
+    annotation = stage.submit(stage.upload(image), brush(mask), tell=False)
+    row = stage.label_studio.annotations[annotation]
+    task = stage.label_studio.tasks[row["task"]]
+    project = stage.label_studio.projects[stage.project]
+    body = {"action": "ANNOTATION_CREATED", "annotation": {**row, **fields}, "task": task, "project": project}
+    assert stage.client.post("/webhook", content=json.dumps(body)).status_code == 201
+    return annotation
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"task": [1]},
+        {"task": {"id": 1}},
+        {"id": HUGE},
+        {"id": -(2**63) - 1},
+        {"completed_by": HUGE},
+        {"completed_by": {"id": [1]}},
+        {"lead_time": 10**400},
+        {"lead_time": float("nan")},
+        {"lead_time": True},
+        {"result": [{"origin": ["manual"]}, {"origin": {}}]},
+        {"result": [{"type": ["brushlabels"], "from_name": [], "to_name": {}}]},
+        {"updated_at": HUGE},
+    ],
+    ids=str,
+)
+def test_an_event_with_a_field_of_another_type_is_applied_or_passed_over_without_an_error(
+    stage: Stage, quiet: pytest.LogCaptureFixture, fields: dict[str, Any]
+) -> None:
+    """Such an event raised TypeError or OverflowError inside the worker, eight times until it was given up."""
+    submitted(stage, **fields)
+    stage.work()
+    assert not [record for record in quiet.records if record.exc_info]
+    assert stage.backend.store.pending_events() == []
+
+
+@pytest.mark.parametrize("number", [HUGE, 2**63, -HUGE, True], ids=str)
+def test_a_task_with_an_impossible_id_gets_nothing_and_costs_its_neighbours_nothing(
+    stage: Stage, number: int
+) -> None:
+    """SQLite refused the number: every task of the request got nothing, and the log said that the store was away."""
+    stage.segment_by_colour()
+    stage.approve(1)
+    (task,) = stage.blobs(1, first=2)
+    rows = [{**stage.label_studio.tasks[task], "id": number}, stage.label_studio.tasks[task]]
+    answer = stage.client.post("/predict", json={"tasks": rows, "project": stage.key})
+    assert [bool(item) for item in answer.json()["results"]] == [False, True]
+
+
+@pytest.mark.parametrize(
+    "key", ["9" * 5000 + ".1", "1." + "9" * 5000, "9" * 40 + ".1"], ids=["number", "time", "short"]
+)
+def test_a_project_key_of_thousands_of_digits_is_not_stored(stage: Stage, key: str) -> None:
+    """Python reads no number of more than 4300 digits: every later look at the projects failed."""
+    body = {"project": key, "schema": stage.label_studio.projects[stage.project]["label_config"]}
+    assert stage.client.post("/setup", json=body).status_code == 200
+    assert stage.client.post("/predict", json={"tasks": [], "project": key}).status_code == 200
+    assert stage.backend.store.projects() == []
+    assert stage.client.get("/api/projects/1").status_code == 404
+
+
+def test_a_body_that_is_no_text_is_refused_as_the_document_says(stage: Stage) -> None:
+    stage.setup()
+    for path in ("tunings", "prompts/rollback"):
+        kind = {"Content-Type": "application/json"}
+        answer = stage.client.post(f"/api/projects/{stage.key}/{path}", content=b"\x81", headers=kind)
+        assert answer.status_code == 422
+        assert answer.json()["detail"].startswith("body: ")
+
+
+def test_questions_about_projects_that_nobody_knows_leave_nothing_in_memory(stage: Stage) -> None:
+    """Their revisions were remembered, for when the store is away: one entry for each name that anybody made up."""
+    (route,) = (each for each in stage.app.routes if getattr(each, "path", "") == "/setup")
+    (service,) = (cell.cell_contents for cell in vars(route)["endpoint"].__closure__)
+    for number in range(20):
+        stage.client.post("/predict", json={"tasks": [], "project": f"{number + 50}.1767225601"})
+        stage.client.post("/setup", json={"project": f"{number + 50}.1767225601"})
+    stage.setup()
+    assert list(service._revisions) == [stage.key]
+
+
+def test_the_labels_of_a_region_of_no_type_are_none() -> None:
+    """A list in place of the type raised TypeError."""
+    assert regions.approved_labels([{"type": ["brushlabels"], "value": {}}, {"type": {}}]) == frozenset()

@@ -59,6 +59,7 @@ _MEANINGS = {
     503: "The store cannot be used now.",
 }
 
+_TOLD = 10  # of a body's mistakes
 _AT_ONCE = 4  # requests that predict side by side; more would only wait for the device
 
 
@@ -379,5 +380,6 @@ def _explain_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     def explain_body(_request: Request, error: Exception) -> JSONResponse:
         found = error.errors() if isinstance(error, RequestValidationError) else []
-        said = [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in found]
+        said = [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in found[:_TOLD]]
+        said += [f"and {len(found) - _TOLD} more"] if len(found) > _TOLD else []
         return JSONResponse({"detail": "; ".join(said)}, status_code=422)

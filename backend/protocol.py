@@ -6,9 +6,9 @@ Measured against Label Studio 1.23: payloads lie by omission, so nothing but the
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, FailFast, Field, field_validator
 
 # What an event may keep: everything else (invite tokens, storage passwords) is never written anywhere.
 _PROJECT_FIELDS = ("id", "created_at", "label_config", "title")
@@ -42,7 +42,7 @@ class SetupRequest(_Wire):
 class PredictRequest(_Wire):
     """`POST /predict`: all selected tasks in one request, or one task with an interaction in `params.context`."""
 
-    tasks: list[dict[str, Any]]
+    tasks: Annotated[list[dict[str, Any]], FailFast()]  # else a list of a million mistakes is told one by one
     project: str | None = None
     label_config: str | None = None
     params: dict[str, Any] | None = None

@@ -106,3 +106,15 @@ def test_questions_about_projects_that_nobody_knows_leave_nothing_in_memory(stag
 def test_the_labels_of_a_region_of_no_type_are_none() -> None:
     """A list in place of the type raised TypeError."""
     assert regions.approved_labels([{"type": ["brushlabels"], "value": {}}, {"type": {}}]) == frozenset()
+
+
+def test_a_body_with_a_million_mistakes_is_refused_in_a_sentence(stage: Stage) -> None:
+    """Each mistake was counted up: 2 MB of zeros were answered with 40 MB, and took a gigabyte meanwhile."""
+    answer = stage.client.post("/predict", content=b'{"tasks": [' + b"0," * 10**6 + b"0]}")
+    assert answer.status_code == 422
+    assert answer.json()["detail"] == "body.tasks.0: Input should be an object"
+    stage.setup()
+    answer = stage.client.post(f"/api/projects/{stage.key}/tunings", json={"targets": [0] * 900})
+    assert answer.status_code == 422
+    assert answer.json()["detail"].endswith("; and 890 more")
+    assert len(answer.content) < 1000

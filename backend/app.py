@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from backend import __version__, admin, bodies, errors, revision
-from backend.admin.answers import Problem
+from backend.admin.answers import problems
 from backend.delivery import Delivery
 from backend.jobs import Jobs
 from backend.label_config import parse
@@ -87,7 +87,10 @@ def create_app(
     )
     app.state.delivery = service.delivery
     guarded = [Depends(_basic_auth(backend))]
-    told: dict[str, Any] = {"dependencies": guarded, "responses": _problems(401, 413, 422, 503)}
+    told: dict[str, Any] = {
+        "dependencies": guarded,
+        "responses": problems(401, 413, 422, 503, meanings=_MEANINGS),
+    }
     limiter = CapacityLimiter(_AT_ONCE)
     Raw = Annotated[bytes, Depends(bodies.reader(backend.settings.max_body_bytes))]
 
@@ -114,7 +117,7 @@ def create_app(
         """An event: stored before it is acknowledged, applied by a worker."""
         return service.webhook(bodies.parse_any(body))
 
-    @app.get("/versions", dependencies=guarded, responses=_problems(401, 503))
+    @app.get("/versions", dependencies=guarded, responses=problems(401, 503, meanings=_MEANINGS))
     def versions() -> dict[str, list[str]]:
         """Revisions of all projects, since Label Studio does not say which one it means."""
         return {"versions": service.versions()}
@@ -206,16 +209,7 @@ class _Service:
             self._backend.metrics.events.labels(action if action in KNOWN_ACTIONS else "other").inc()
             if action not in KNOWN_ACTIONS:
                 return {"status": "ignored", "reason": "unknown action"}
-            try:
-                key = self._key_of(payload)
-                new = key is not None and self._backend.store.project(key) is None
-            except errors.StoreError:
-                if self._backend.spool is None:
-                    raise
-                key, new = (
-                    project_key(payload.get("project")),
-                    False,
-                )  # whether it is known is seen when delivered
+            key, new = self._told_of(payload)
             if key is None or not (is_project_key(key) or self.delivery.away):
                 return {"status": "ignored", "reason": "no project that is known"}
             if self.delivery.keep(key, action, kept_of_event(payload), time.time()):
@@ -225,9 +219,9 @@ class _Service:
             return {"status": "stored"}
 
     def versions(self) -> list[str]:
-        records = self._backend.store.projects()
-        named = {self._snapshot(record.key).revision for record in records}
-        return sorted(named) or [revision.name(self._backend.checkpoint, 0)]
+        store, checkpoint = self._backend.store, self._backend.checkpoint
+        named = {revision.current(store, record, checkpoint) for record in store.projects()}
+        return sorted(named) or [revision.name(checkpoint, 0)]
 
     def gauge(self) -> None:
         """Bring the figures that live in the store up to date; those of a store that is away stay as they were."""
@@ -259,6 +253,17 @@ class _Service:
         metrics.pending_events.set(len(store.pending_events(10_000)))
 
     # -- inside --------------------------------------------------------------------------------------------------
+    def _told_of(self, payload: Mapping[str, Any]) -> tuple[str | None, bool]:
+        """The project that an event is about, and whether it is new; while the store is away, by the event alone."""
+        if not self.delivery.away:
+            try:
+                key = self._key_of(payload)
+                return key, key is not None and self._backend.store.project(key) is None
+            except errors.StoreError:
+                if self._backend.spool is None:
+                    raise
+        return project_key(payload.get("project")), False  # which one it is, is seen when it is delivered
+
     def _key_of(self, payload: Mapping[str, Any]) -> str | None:
         key = key_of(payload, self._backend.store)
         return key if key is None or is_project_key(key) else None
@@ -289,7 +294,7 @@ class _Service:
 
     def _snapshot(self, key: str) -> Snapshot:
         snapshot = revision.take(self._backend.store, key, self._backend.checkpoint)
-        if key and self._backend.store.project(key) is not None:  # not for every name that somebody makes up
+        if snapshot.record is not None:  # not for every name that somebody makes up
             self._revisions[key] = snapshot.revision
         return snapshot
 
@@ -358,11 +363,6 @@ def _basic_auth(backend: Backend) -> Callable[[Request], None]:
             )
 
     return check
-
-
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Error responses of one of Label Studio's routes, for its documentation."""
-    return {status: {"model": Problem, "description": _MEANINGS[status]} for status in statuses}
 
 
 def _explain_errors(app: FastAPI) -> None:

@@ -145,8 +145,11 @@ class PreAnnotation:
 
     def abandoned(self, project: str) -> list[int]:
         """Tasks that wait, or were being predicted, while nobody works on them: a worker died over them."""
+        record = self._store.project(project)
+        if record is None:
+            return []
         states = self._store.task_states(project)
-        version = revision.take(self._store, project, self._checkpoint).revision
+        version = revision.current(self._store, record, self._checkpoint)
         waiting = [
             state.task
             for state in states

@@ -12,7 +12,7 @@ from typing import Literal
 from backend.errors import LabelConfigError
 from backend.label_config import LabelConfig, Target, parse
 from backend.protocol import project_number
-from backend.store import ExampleInfo, PromptRecord, Store
+from backend.store import ExampleInfo, ProjectRecord, PromptRecord, Store
 
 Standing = Literal["there", "withdrawn_during", "withdrawn_since", "gone"]
 """An example of a prompt: still in the pool; withdrawn or corrected, while it was tuned or later; or not to be told."""
@@ -63,6 +63,7 @@ class Snapshot:
         config: targets of the project.
         pool: examples of every target that has any, by target id, oldest approval first.
         prompts: active prompts that fit checkpoint and config, by target id.
+        record: the project's record; None where the project is unknown.
     """
 
     project: str
@@ -70,6 +71,7 @@ class Snapshot:
     config: LabelConfig
     pool: dict[str, tuple[ExampleInfo, ...]]
     prompts: Mapping[str, PromptRecord] = field(default_factory=dict)
+    record: ProjectRecord | None = None
 
     @property
     def ready(self) -> tuple[Target, ...]:
@@ -83,18 +85,24 @@ def take(store: Store, project: str, checkpoint: str) -> Snapshot:
     """The project's snapshot now; without examples where the project is unknown or its config is unreadable."""
     record = store.project(project) if project else None
     if record is None:
-        return Snapshot(project, name(checkpoint, 0), LabelConfig(targets=()), {})
+        return Snapshot(project, name(checkpoint, 0), config_of(None), {})
+    config = config_of(record)
+    prompts = _in_use(store, record, config, checkpoint)
+    version = _named(record, prompts, checkpoint)
+    return Snapshot(project, version, config, _by_target(store.pool(project)), prompts, record)
+
+
+def current(store: Store, record: ProjectRecord, checkpoint: str) -> str:
+    """The project's `model_version` now, for whoever needs no pool."""
+    return _named(record, _in_use(store, record, config_of(record), checkpoint), checkpoint)
+
+
+def config_of(record: ProjectRecord | None) -> LabelConfig:
+    """What a project's label config holds for us; nothing where the project is unknown or its config unreadable."""
     try:
-        config = parse(record.label_config)
+        return parse(record.label_config) if record else LabelConfig(targets=())
     except LabelConfigError:
-        config = LabelConfig(targets=())
-    prompts = {
-        prompt.target: prompt
-        for prompt in store.prompts.prompts(project)
-        if prompt.status == "active" and unfit(prompt, config, checkpoint) is None
-    }
-    version = name(checkpoint, record.generation, [prompt.number for prompt in prompts.values()])
-    return Snapshot(project, version, config, _by_target(store.pool(project)), prompts)
+        return LabelConfig(targets=())
 
 
 def project_of(store: Store, named: int | str) -> str | None:
@@ -135,6 +143,21 @@ def unfit(prompt: PromptRecord, config: LabelConfig, checkpoint: str) -> str | N
     if prompt.checkpoint != checkpoint:
         return f"It was tuned for the checkpoint {prompt.checkpoint}; this backend has {checkpoint}."
     return None
+
+
+def _in_use(
+    store: Store, record: ProjectRecord, config: LabelConfig, checkpoint: str
+) -> dict[str, PromptRecord]:
+    """Active prompts that fit, by target id."""
+    return {
+        prompt.target: prompt
+        for prompt in store.prompts.prompts(record.key)
+        if prompt.status == "active" and unfit(prompt, config, checkpoint) is None
+    }
+
+
+def _named(record: ProjectRecord, prompts: Mapping[str, PromptRecord], checkpoint: str) -> str:
+    return name(checkpoint, record.generation, [prompt.number for prompt in prompts.values()])
 
 
 def _by_target(pool: Sequence[ExampleInfo]) -> dict[str, tuple[ExampleInfo, ...]]:

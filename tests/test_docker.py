@@ -7,19 +7,19 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 import redis
 import yaml  # type: ignore[import-untyped]
 from pydantic import SecretStr
 
+from backend.demo.process import free_port
 from backend.settings import Settings
 from tests.backend.loopback import FakeBucket
-from tests.backend.redis_server import RedisServer, free_port, is_installed
+from tests.backend.redis_server import RedisServer
 
 ROOT = Path(__file__).parents[1]
 DOCKER = ROOT / "docker"
@@ -308,10 +308,8 @@ def health_check(**environment: str) -> bool:
 
 # -- Redis ---------------------------------------------------------------------------------------------------------
 @pytest.fixture
-def redis_conf(missing: Callable[[str], NoReturn]) -> dict[str, str]:
+def redis_conf(redis_installed: None) -> dict[str, str]:
     """docker/redis.conf as options."""
-    if not is_installed():
-        missing("no redis-server")
     lines = (DOCKER / "redis.conf").read_text(encoding="utf-8").splitlines()
     return dict(line.split(maxsplit=1) for line in lines if line and not line.startswith("#"))
 

@@ -1,5 +1,6 @@
 """What all subjects of the admin API share: how a project is named, and what an error says."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import Path
@@ -52,9 +53,9 @@ class Problem(Answer):
     )
 
 
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Error responses of a route, for its documentation."""
-    return {status: {"model": Problem, "description": _MEANINGS[status]} for status in statuses}
+def problems(*statuses: int, meanings: Mapping[int, str] = _MEANINGS) -> dict[int | str, dict[str, Any]]:
+    """Error responses of a route, for its documentation; `meanings` are those of its kind of routes."""
+    return {status: {"model": Problem, "description": meanings[status]} for status in statuses}
 
 
 def project_key(backend: Backend, named: str) -> str:

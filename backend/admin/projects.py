@@ -121,7 +121,7 @@ def routes(backend: Backend, _jobs: Jobs) -> APIRouter:
 
 def _project(backend: Backend, key: str) -> Project:
     snapshot = answers.take(backend, key)
-    record = backend.store.project(key)
+    record = snapshot.record
     kept = [row.iou for row in backend.store.kept(key)]
     open_tunings = {
         tuning.target: tunings.shown(tuning, snapshot)

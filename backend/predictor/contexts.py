@@ -6,14 +6,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from backend import unpacking
 from backend.errors import BadRequest
 from backend.label_config import Target
 from backend.predictor.bounded import Bounded
 from backend.revision import Snapshot
 from backend.settings import Settings
 from backend.store import ExampleInfo, PromptRecord, Store
-from backend.store.pictures import unpack_image, unpack_mask
-from backend.store.tensors import unpack_prompt
 from model.example import Context, Example, Prompt
 from model.gate import COMPANIONS
 from model.retrieval import choose
@@ -72,22 +71,21 @@ class Contexts:
         found = {key: example for key in keys if (example := self._kept.get(key)) is not None}
         missing = [key for key in keys if key not in found]
         for key, stored in self._store.examples(missing).items() if missing else ():
-            found[key] = Example(key, unpack_image(stored.image), unpack_mask(stored.mask))
+            found[key] = unpacking.example(stored)
             self._kept.put(key, found[key], found[key].image.nbytes + found[key].mask.nbytes)
         return tuple(found[key] for key in keys if key in found)
 
     def _prompt(self, record: PromptRecord) -> Prompt | None:
         """The tensors of a version; None where they cannot be read, and examples must do."""
-        key = f"{record.project}/prompt/{record.number}"
+        key = unpacking.prompt_key(record)
         kept: Prompt | None = self._kept.get(key)
         if kept is not None:
             return kept
         content = self._store.prompts.prompt_content(record.project, record.number)
         try:
-            file = unpack_prompt(content or b"")
+            prompt = unpacking.prompt(record, content or b"")
         except BadRequest as error:
             log.error("project %s: prompt %d cannot be used: %s", record.project, record.number, error)
             return None
-        prompt = Prompt(key, file.image, file.mask)
         self._kept.put(key, prompt, prompt.image.nbytes + prompt.mask.nbytes)
         return prompt

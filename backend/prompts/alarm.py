@@ -3,14 +3,12 @@
 import time
 from collections.abc import Callable
 
-from backend import revision
+from backend import revision, unpacking
 from backend.errors import NotFound
 from backend.findings import Finding, Findings, read_findings, write_findings
 from backend.prompts.tunings import usable
 from backend.store import ExampleInfo, Store
-from backend.store.pictures import unpack_image, unpack_mask
 from model import poison
-from model.example import Example
 from model.segmenter import Segmenter
 
 
@@ -42,9 +40,7 @@ class Alarm:
         total, done, found = sum(map(len, pools)), 0, dict[str, Finding]()
         for pool in pools:
             stored = self._store.examples([info.key for info in pool])
-            examples = [
-                Example(key, unpack_image(one.image), unpack_mask(one.mask)) for key, one in stored.items()
-            ]
+            examples = [unpacking.example(one) for one in stored.values()]
 
             def report(part: int, parts: int, before: int = done, size: int = len(pool)) -> None:
                 if progress is not None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from backend import revision
+from backend import revision, unpacking
 from backend.errors import BackendError, NotFound, Refused, StoreError
 from backend.label_config import Target
 from backend.prompts.judging import blind_iou, decide
@@ -16,11 +16,10 @@ from backend.prompts.watching import Watch
 from backend.revision import Snapshot
 from backend.settings import Settings
 from backend.store import ExampleInfo, PromptRecord, Store, TuningRecord
-from backend.store.pictures import unpack_image, unpack_mask
 from backend.store.records import TuningStatus
-from backend.store.tensors import PromptCard, PromptFile, pack_prompt, unpack_prompt
+from backend.store.tensors import PromptCard, PromptFile, pack_prompt
 from model.device import DeviceMemoryError
-from model.example import Example, Prompt
+from model.example import Example
 from model.gate import GatedTuning, Incumbent, Judged
 from model.segmenter import Segmenter
 from model.tuning import FEWEST, TuningConfig, TuningError
@@ -71,7 +70,7 @@ class Tunings:
             Refused: if it has no such target, or nothing has been approved yet.
         """
         snapshot = self._snapshot(project)
-        if self._store.project(project) is None:
+        if snapshot.record is None:
             raise NotFound(f"Project {project} has never been seen.")
         known = {target.id: target for target in snapshot.config.targets}
         if unknown := sorted(set(targets or ()) - set(known)):
@@ -180,26 +179,27 @@ class Tunings:
     def _run(self, tuning: TuningRecord, keep_going: Callable[[], bool]) -> Ended:
         snapshot = self._snapshot(tuning.project)
         target = _target(snapshot, tuning.target)
-        pool = usable(snapshot.pool.get(target.id, ()))
         state = self._store.prompts.tuning_state(tuning.id)
         if state is None or not self._goes_on(tuning):
-            state, keys = None, tuple(info.key for info in pool)
+            state, keys = None, tuple(info.key for info in usable(snapshot.pool.get(target.id, ())))
             tuning = replace(tuning, examples=keys, checkpoint=self._segmenter.identity, step=0)
         now = time.time()
         tuning = replace(tuning, status="running", started=tuning.started or now, updated=now, reason="")
         self._store.prompts.put_tuning(tuning)
         examples = self._examples(tuning.examples)
-        gated = self._gated(snapshot, target, examples)
-        watch = Watch(self._store, tuning, gated.save, keep_going)
+
+        def work(resume: bytes | None) -> tuple[Judged | None, GatedTuning, Watch]:
+            gated = self._gated(snapshot, target, examples)
+            watch = Watch(self._store, tuning, gated.save, keep_going)
+            return gated.run(watch, resume=resume), gated, watch
+
         try:
-            judged = gated.run(watch, resume=state)
+            judged, gated, watch = work(state)
         except TuningError as error:
             if state is None:
                 raise
             log.info("tuning %d begins anew: %s", tuning.id, error)
-            gated = self._gated(snapshot, target, examples)
-            watch = Watch(self._store, tuning, gated.save, keep_going)
-            judged = gated.run(watch)
+            judged, gated, watch = work(None)
         if judged is None:
             return self._close(self.get(tuning.id), *watch.ended)
         done = gated.progress
@@ -219,9 +219,7 @@ class Tunings:
     def _conclude(self, tuning: TuningRecord, target: Target, judged: Judged, blind: float) -> Ended:
         """Keep the candidate, and use it where the gate lets it through."""
         snapshot = self._snapshot(tuning.project)
-        withdrawn = self._withdrawn(snapshot, tuning)
         verdict, now = judged.verdict, time.time()
-        passed, reason = decide(verdict, blind, self._settings.tune_gate, withdrawn)
         prompt = PromptRecord(
             project=tuning.project,
             number=0,
@@ -234,9 +232,11 @@ class Tunings:
             created=now,
             figures={**_figures(judged, len(tuning.examples)), "blind_iou": blind},
             examples=tuning.examples,
-            withdrawn=withdrawn,
-            reason=reason,
         )
+        standing = revision.standing(prompt, snapshot.pool.get(target.id, ()), self._settings.pool_size)
+        withdrawn = tuple(key for key, now_is in standing.items() if now_is == "withdrawn_since")
+        passed, reason = decide(verdict, blind, self._settings.tune_gate, withdrawn)
+        prompt = replace(prompt, withdrawn=withdrawn, reason=reason)
         if passed and (why := revision.unfit(prompt, snapshot.config, self._segmenter.identity)) is not None:
             passed, prompt = False, replace(prompt, reason=why)
         card = PromptCard(
@@ -296,27 +296,14 @@ class Tunings:
 
     def _examples(self, keys: Collection[str]) -> list[Example]:
         stored = self._store.examples(keys)
-        return [
-            Example(key, unpack_image(stored[key].image), unpack_mask(stored[key].mask))
-            for key in keys
-            if key in stored
-        ]
+        return [unpacking.example(stored[key]) for key in keys if key in stored]
 
     def _incumbent(self, snapshot: Snapshot, target: Target) -> Incumbent | None:
         record = snapshot.prompts.get(target.id)
         content = self._store.prompts.prompt_content(snapshot.project, record.number) if record else None
         if record is None or content is None:
             return None
-        file = unpack_prompt(content)
-        prompt = Prompt(f"{snapshot.project}/prompt/{record.number}", file.image, file.mask)
-        return Incumbent(prompt, record.uses, frozenset(record.examples))
-
-    def _withdrawn(self, snapshot: Snapshot, tuning: TuningRecord) -> tuple[str, ...]:
-        """Keys of a tuning's examples that no longer stand; those that only made room in a full pool do."""
-        pool = snapshot.pool.get(tuning.target, ())
-        there = {info.key for info in pool}
-        gone = [key for key in tuning.examples if key not in there]
-        return () if len(pool) >= self._settings.pool_size else tuple(gone)
+        return Incumbent(unpacking.prompt(record, content), record.uses, frozenset(record.examples))
 
 
 def usable(pool: Sequence[ExampleInfo]) -> list[ExampleInfo]:

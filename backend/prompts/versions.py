@@ -8,8 +8,7 @@ from backend import revision
 from backend.errors import BadRequest, NotFound, Refused
 from backend.label_config import LabelConfig, Target
 from backend.prompts.keeping import fell
-from backend.revision import Snapshot
-from backend.store import PromptRecord, Store
+from backend.store import KeptIoU, PromptRecord, Store
 from backend.store.tensors import unpack_prompt
 
 
@@ -96,14 +95,14 @@ class Prompts:
 
     def watch(self, project: str) -> list[RolledBack]:
         """Roll back each active prompt whose predictions annotators keep clearly less of than what was there before."""
+        active = [prompt for prompt in self._store.prompts.prompts(project) if prompt.status == "active"]
+        kept = self._store.kept(project) if active else []
         gone = []
-        for prompt in self._store.prompts.prompts(project):
-            if prompt.status != "active" or prompt.activated is None:
-                continue
-            kept = [row for row in self._store.kept(project) if row.target == prompt.target]
-            ours = [row for row in kept if prompt.number in revision.prompts_in(row.revision)]
-            since = [row.iou for row in ours if row.at >= prompt.activated]
-            before = [row.iou for row in kept if row not in ours and row.at < prompt.activated]
+        for prompt in active:
+            activated = prompt.activated or 0.0
+            rows = [row for row in kept if row.target == prompt.target]
+            since = [row.iou for row in rows if row.at >= activated and _is_by(prompt, row)]
+            before = [row.iou for row in rows if row.at < activated and not _is_by(prompt, row)]
             if (why := fell(before, since)) is not None:
                 gone.append(self._retire(prompt, f"Rolled back by itself. {why}"))
         return gone
@@ -155,11 +154,8 @@ class Prompts:
         return self._store.prompts.add_prompt(prompt, content)
 
     # -- inside --------------------------------------------------------------------------------------------------
-    def _snapshot(self, project: str) -> Snapshot:
-        return revision.take(self._store, project, self._checkpoint)
-
     def _config(self, project: str) -> LabelConfig:
-        return self._snapshot(project).config
+        return revision.config_of(self._store.project(project))
 
     def _retire(self, prompt: PromptRecord, reason: str) -> RolledBack:
         known = {version.number: version for version in self._store.prompts.prompts(prompt.project)}
@@ -171,6 +167,10 @@ class Prompts:
         self._store.prompts.activate_prompt(prompt.project, prompt.target, number, time.time(), reason)
         active = self.get(prompt.project, number) if number is not None else None
         return RolledBack(self.get(prompt.project, prompt.number), active)
+
+
+def _is_by(prompt: PromptRecord, row: KeptIoU) -> bool:
+    return prompt.number in revision.prompts_in(row.revision)
 
 
 def _chosen(config: LabelConfig, label: str, wanted: str | None) -> Target:

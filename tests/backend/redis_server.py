@@ -1,24 +1,18 @@
 """A real Redis server for tests: on a free loopback port, in its own folder, killed and started again at will."""
 
-import random
-import shutil
 import signal
-import socket
 import subprocess
 import time
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import redis
 
+from backend.demo.process import free_port
+
 EXECUTABLE = "redis-server"
 _START_SECONDS = 20.0
-
-
-def is_installed() -> bool:
-    return shutil.which(EXECUTABLE) is not None
 
 
 class RedisServer:
@@ -124,12 +118,3 @@ class Sentinel(RedisServer):
             f"sentinel monitor ours 127.0.0.1 {self._primary} 1\n"
         )
         return [EXECUTABLE, str(settings), "--sentinel"]
-
-
-def free_port() -> int:
-    """A port that nobody listens on, below those that the system gives to connections, so that it stays free."""
-    while True:
-        port = random.randint(20_000, 32_000)  # noqa: S311 - no secret
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port

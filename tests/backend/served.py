@@ -1,7 +1,6 @@
 """The real processes, `serve` with its worker, seen from outside as Label Studio sees them."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from backend.demo.process import free_port
 from tests.backend.fake_label_studio import LABEL_CONFIG
 from tests.backend.stage import blob, brush, data_uri, now, png
 
@@ -33,10 +33,11 @@ def until(what: Callable[[], Any], patience: float = 120) -> Any:
     return found
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def workers_of(server: int) -> list[int]:
+    """Process ids of the workers that the server of this process id started."""
+    command = ["ps", "-o", "pid=,args=", "--ppid", str(server)]
+    listed = subprocess.run(command, capture_output=True, text=True)  # noqa: S603 - our own command line
+    return [int(line.split()[0]) for line in listed.stdout.splitlines() if " worker " in line]
 
 
 class Served:
@@ -79,9 +80,7 @@ class Served:
 
     def workers(self) -> list[int]:
         """Process ids of the workers that it started."""
-        command = ["ps", "-o", "pid=,args=", "--ppid", str(self.process.pid)]
-        listed = subprocess.run(command, capture_output=True, text=True)  # noqa: S603 - our own command line
-        return [int(line.split()[0]) for line in listed.stdout.splitlines() if " worker " in line]
+        return workers_of(self.process.pid)
 
     def stop(self) -> None:
         self.client.close()

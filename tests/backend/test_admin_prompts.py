@@ -29,22 +29,12 @@ def post(stage: Stage, rest: str, status: int = 200, **body: Any) -> Any:
     return answer.json()
 
 
-def tuned(stage: Stage) -> Stage:
-    """Four approvals, and what was tuned with them."""
-    for seed in range(4):
-        stage.approve(seed)
-    stage.jobs.tuning.flush()
-    stage.backend.tunings.ask(stage.key, "a test")
-    stage.jobs.tune(stage.tunings[0].id)
-    stage.tune()
-    stage.work()
-    return stage
-
-
 @pytest.fixture
 def judged(staging: Staging) -> Stage:
     """A prompt that the gate kept out."""
-    return tuned(staging(tune_gate=1.0, tune_steps=1))
+    stage = staging(tune_gate=1.0, tune_steps=1)
+    stage.tune_four()
+    return stage
 
 
 def imported(stage: Stage) -> int:
@@ -91,7 +81,8 @@ def test_an_example_that_was_withdrawn_since_is_marked(judged: Stage) -> None:
 
 
 def test_what_made_room_in_a_full_pool_is_not_said_to_be_withdrawn(staging: Staging) -> None:
-    stage = tuned(staging(tune_gate=1.0, tune_steps=1, pool_size=4))
+    stage = staging(tune_gate=1.0, tune_steps=1, pool_size=4)
+    stage.tune_four()
     stage.approve(9)
     shown = get(stage, "/1")
     assert shown["withdrawn"] == 0
@@ -112,7 +103,7 @@ def test_an_example_that_was_withdrawn_during_the_tuning_is_marked(
         return True
 
     monkeypatch.setattr("backend.jobs._may_go_on", withdraw)  # called after every update
-    tuned(stage)
+    stage.tune_four()
     shown = get(stage, "/1")
     assert (shown["status"], shown["withdrawn"]) == ("candidate", 1)
     assert sorted(origin["standing"] for origin in shown["provenance"]) == [

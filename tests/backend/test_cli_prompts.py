@@ -21,13 +21,7 @@ def judged(staging: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch) -> St
     monkeypatch.setenv("DATA_DIR", str(stage.settings.data_dir))
     monkeypatch.setenv("LABEL_STUDIO_URL", stage.label_studio.url)
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", stage.label_studio.legacy_token)
-    for seed in range(4):
-        stage.approve(seed)
-    stage.jobs.tuning.flush()
-    stage.backend.tunings.ask(stage.key, "a test")
-    stage.jobs.tune(stage.tunings[0].id)
-    stage.tune()
-    stage.work()
+    stage.tune_four()
     return stage
 
 

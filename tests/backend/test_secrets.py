@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -16,7 +16,7 @@ from backend.doctor import examine
 from tests.backend.attacks.fuzzing import REQUESTS
 from tests.backend.fake_label_studio import FakeLabelStudio
 from tests.backend.loopback import Answer, FakeBucket
-from tests.backend.redis_server import RedisServer, is_installed
+from tests.backend.redis_server import RedisServer
 from tests.backend.stage import INVITE_TOKEN, STORAGE_PASSWORD, Stage, blob, brush, png
 
 Staging = Callable[..., Stage]
@@ -210,10 +210,8 @@ def test_the_password_of_a_redis_that_refuses_or_is_away_is_shown_nowhere(
 
 @pytest.mark.redis
 def test_on_a_redis_with_a_password_secrets_are_neither_in_it_nor_in_what_waits_for_it(
-    staging: Staging, witness: Witness, tmp_path: Path, missing: Callable[[str], NoReturn]
+    staging: Staging, witness: Witness, tmp_path: Path, redis_installed: None
 ) -> None:
-    if not is_installed():
-        missing("no redis-server (Debian's package redis-server)")
     with RedisServer(tmp_path / "redis", requirepass=REDIS_PASSWORD) as server:
         url = server.url.replace("//", f"//:{quote(REDIS_PASSWORD, safe='')}@")
         stage = guarded(staging, redis_url=url)

@@ -10,6 +10,8 @@ import torch
 from model.example import Example
 from model.seggpt import SegGPT, SegGPTConfig
 from model.segmenter import Segmenter
+from model.tuning import Tuned, Tuning
+from tests.model.learning import Recorder
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 SMALL = SegGPTConfig(
@@ -65,3 +67,23 @@ def draw() -> Callable[..., Example]:
         return Example(f"drawn/{number}/{height}x{width}", image, mask)
 
     return drawn
+
+
+@pytest.fixture
+def recorder(small_model: SegGPT) -> Recorder:
+    return Recorder(small_model)
+
+
+@pytest.fixture
+def tuned_seen(monkeypatch: pytest.MonkeyPatch) -> dict[int, Tuned]:
+    """What tunings result in from here on, by the identity of the learned image."""
+    seen: dict[int, Tuned] = {}
+    real = Tuning.result
+
+    def result(self: Tuning) -> Tuned:
+        tuned = real(self)
+        seen[id(tuned.image)] = tuned
+        return tuned
+
+    monkeypatch.setattr(Tuning, "result", result)
+    return seen

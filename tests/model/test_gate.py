@@ -14,7 +14,7 @@ from model.example import Prompt
 from model.gate import COMPANIONS, GatedTuning, Incumbent, Judged, Verdict
 from model.seggpt import SegGPT
 from model.segmenter import Segmenter
-from model.tuning import FEWEST, Tuned, Tuning, TuningConfig, TuningError, TuningProgress
+from model.tuning import FEWEST, Tuned, TuningConfig, TuningError, TuningProgress
 from tests.model.learning import Recorder, pool
 
 QUICK = TuningConfig(steps=2, batch_size=2, validate_every=1, warmup=1, learning_rate=0.05)
@@ -22,11 +22,6 @@ QUICK = TuningConfig(steps=2, batch_size=2, validate_every=1, warmup=1, learning
 
 def blank(size: int) -> NDArray[np.float32]:
     return np.zeros((3, size, size), np.float32)
-
-
-@pytest.fixture
-def recorder(small_model: SegGPT) -> Recorder:
-    return Recorder(small_model)
 
 
 def judged(tuning: GatedTuning, **arguments: Any) -> Judged:
@@ -56,30 +51,21 @@ def test_every_mask_is_judged_once_in_every_way(segmenter: Segmenter, count: int
 
 
 def test_a_judged_mask_neither_trained_nor_chose_its_prompt_nor_is_in_its_context(
-    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+    recorder: Recorder, tuned_seen: dict[int, Tuned]
 ) -> None:
-    seen: dict[int, Tuned] = {}
-    real = Tuning.result
-
-    def result(self: Tuning) -> Any:
-        tuned = real(self)
-        seen[id(tuned.image)] = tuned
-        return tuned
-
-    monkeypatch.setattr(Tuning, "result", result)
     examples = pool(8)
     judged(GatedTuning(recorder, examples, QUICK, shots=4))
     key_of = {id(example.image): example.key for example in examples}
     by_prompt = [
         query
         for query in recorder.asked
-        if query.context.prompt is not None and id(query.context.prompt.image) in seen
+        if query.context.prompt is not None and id(query.context.prompt.image) in tuned_seen
     ]
     judging = [query for query in by_prompt if query.context.prompt and query.context.examples]
     assert sorted(key_of[id(query.image)] for query in judging) == [example.key for example in examples]
     for query in judging:
         assert query.context.prompt is not None
-        tuned = seen[id(query.context.prompt.image)]
+        tuned = tuned_seen[id(query.context.prompt.image)]
         trained = {*tuned.trained_on, *tuned.validated_on}
         key = key_of[id(query.image)]
         assert key not in trained

@@ -1,7 +1,6 @@
 """Tuned prompts by the protocol: no query trains or chooses its own prompt, and the row is comparable."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -9,18 +8,12 @@ from PIL import Image
 
 from model.evaluation import EvaluationError, evaluate_folder
 from model.gate import COMPANIONS
-from model.seggpt import SegGPT
 from model.segmenter import Query, Segmenter
 from model.tuned_evaluation import evaluate_tuned
-from model.tuning import FEWEST, Tuned, Tuning, TuningConfig
+from model.tuning import FEWEST, Tuned, TuningConfig
 from tests.model.learning import Recorder
 
 QUICK = TuningConfig(steps=2, batch_size=2, validate_every=1, warmup=1, learning_rate=0.05)
-
-
-@pytest.fixture
-def recorder(small_model: SegGPT) -> Recorder:
-    return Recorder(small_model)
 
 
 def write(folder: Path, count: int, second: int) -> Path:
@@ -44,27 +37,18 @@ def number_of(query: Query) -> int:
 
 @pytest.mark.parametrize("count", [9, 17])
 def test_no_query_trains_or_chooses_its_own_prompt(
-    recorder: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+    recorder: Recorder, tmp_path: Path, tuned_seen: dict[int, Tuned], count: int
 ) -> None:
     """With 9 pictures none is held out of training, with 17 there is a validation split."""
-    seen: dict[int, Tuned] = {}
-    real = Tuning.result
-
-    def result(self: Tuning) -> Any:
-        tuned = real(self)
-        seen[id(tuned.image)] = tuned
-        return tuned
-
-    monkeypatch.setattr(Tuning, "result", result)
     folder = write(tmp_path / "drawn", count, 0)
     found = evaluate_tuned(folder, recorder, [1, 4], QUICK)
-    assert (found.tunings, len(seen)) == (2, 2)
+    assert (found.tunings, len(tuned_seen)) == (2, 2)
     judged: dict[int, set[int]] = {}
     validated = 0
     for query in recorder.asked:
-        if query.context.prompt is None or id(query.context.prompt.image) not in seen:
+        if query.context.prompt is None or id(query.context.prompt.image) not in tuned_seen:
             continue
-        tuned = seen[id(query.context.prompt.image)]
+        tuned = tuned_seen[id(query.context.prompt.image)]
         key = f"{folder}/1/{number_of(query):02}"
         if key in tuned.validated_on:
             assert not {*tuned.validated_on} & {*query.context.keys}

@@ -10,10 +10,11 @@ from typing import NoReturn
 
 import pytest
 
+from backend.demo.process import free_port
 from backend.errors import StoreError
 from backend.store.redis import RedisStore
 from backend.store.redis_address import Address, is_address
-from tests.backend.redis_server import RedisServer, Sentinel, free_port
+from tests.backend.redis_server import RedisServer, Sentinel
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,8 @@ def evaluate_tuned(
 
     A class's queries are dealt out in turn to two halves. A half is segmented by a prompt that was tuned on all of the
     class's images that are not in it, so no query trains its own prompt. Its validation split decides whether it is
-    used with companions; so few examples that none is held out are companions. Where fewer than `FEWEST` images are left to tune on, all of them are the context.
+    used with companions; so few examples that none is held out are companions. Where fewer than `FEWEST` images are
+    left to tune on, all of them are the context.
 
     Args:
         folder: holds `images/` and `masks/*.png`.
@@ -124,6 +125,8 @@ def _context(
 ) -> Context:
     """A prompt with its companions, chosen by `model.retrieval`; without a prompt, all examples."""
     count = {None: len(others), "prompt": 0, "both": COMPANIONS}[use]
+    if not count:
+        return Context(prompt=prompt)
     described = np.stack([segmenter.describe(example.image) for example in others])
     picked = retrieval.choose(segmenter.describe(picture), described, [None] * len(others), count)
     return Context(tuple(others[place] for place in picked), prompt)

@@ -8,7 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from backend import revision
 from backend.errors import NotFound
-from backend.jobs import Jobs
 from backend.revision import Snapshot
 from backend.wiring import Backend
 
@@ -73,9 +72,3 @@ def project_key(backend: Backend, named: str) -> str:
 def take(backend: Backend, key: str) -> Snapshot:
     """The project's snapshot now."""
     return revision.take(backend.store, key, backend.checkpoint)
-
-
-def ask_again(backend: Backend, jobs: Jobs, key: str) -> None:
-    """The revision has moved by hand: predict the project's tasks anew, where they can be pushed."""
-    if backend.label_studio.configured:
-        jobs.pre_annotate(key)

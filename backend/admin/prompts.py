@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect
 from backend import revision
 from backend.admin import answers
 from backend.admin.answers import Answer, Key, Version, problems
-from backend.jobs import Jobs
+from backend.jobs import Jobs, ask_again
 from backend.revision import Snapshot, Standing
 from backend.store import PromptRecord
 from backend.store.records import PromptOrigin, PromptStatus, Use
@@ -158,7 +158,7 @@ def routes(backend: Backend, jobs: Jobs) -> APIRouter:
         """
         project = answers.project_key(backend, key)
         done = backend.prompts.roll_back(project, wish.target if wish else None)
-        answers.ask_again(backend, jobs, project)
+        ask_again(backend, jobs, project)
         snapshot = answers.take(backend, project)
         active = shown(backend, done.active, snapshot) if done.active else None
         return RolledBack(retired=shown(backend, done.retired, snapshot), active=active)
@@ -174,7 +174,7 @@ def routes(backend: Backend, jobs: Jobs) -> APIRouter:
         """Use a version from the next request on; the one that was active is retired and can be rolled back to."""
         project = answers.project_key(backend, key)
         record = backend.prompts.activate(project, number)
-        answers.ask_again(backend, jobs, project)
+        ask_again(backend, jobs, project)
         return _whole(backend, record)
 
     @router.get(
@@ -242,7 +242,7 @@ def _fields(backend: Backend, record: PromptRecord, snapshot: Snapshot) -> dict[
         "uses": record.uses,
         "origin": record.origin,
         "checkpoint": record.checkpoint,
-        "examples": len(record.examples) or int(record.figures.get("examples") or 0),
+        "examples": record.masks,
         "withdrawn": sum(standing.startswith("withdrawn") for standing in standings),
         "figures": Figures(**{name: record.figures.get(name) for name in Figures.model_fields}),
         "created": record.created,

@@ -9,8 +9,8 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from backend.cli.main import app, console, settings_with
-from backend.cli.projects import DataDir, Project, key_of, opened
+from backend.cli.main import app, console
+from backend.cli.projects import DataDir, Project, built, opened
 from backend.errors import NotFound
 from backend.findings import read_findings
 
@@ -21,7 +21,6 @@ app.add_typer(examples, name="examples")
 @examples.command("list")
 def list_examples(project: Project, data_dir: DataDir = None) -> None:
     """List the examples of a project, oldest first; mark those that harm the others, where that was measured."""
-
     with opened(data_dir, project) as found:
         names = {target.id: target.label for target in found.snapshot.config.targets}
         findings = read_findings(found.store, found.key).by_key
@@ -53,13 +52,7 @@ def list_examples(project: Project, data_dir: DataDir = None) -> None:
 @examples.command("measure")
 def measure_examples(project: Project, data_dir: DataDir = None) -> None:
     """Measure now which examples harm the others, by leaving each one out; `list` shows what was found."""
-    settings = settings_with({"data_dir": data_dir})
-
-    from backend.wiring import build  # loads torch
-
-    backend = build(settings)
-    try:
-        key = key_of(backend.store, project)
+    with built(data_dir, project) as (backend, key):
         with Progress(console=console, transient=True) as bar:
             task = bar.add_task("measuring", total=None)
             measured = backend.alarm.measure(
@@ -67,8 +60,6 @@ def measure_examples(project: Project, data_dir: DataDir = None) -> None:
             )
         findings = measured.by_key
         there = {info.key: info for info in backend.store.pool(key)}
-    finally:
-        backend.close()
     suspects = [info for key, info in there.items() if key in findings and findings[key].suspicious]
     console.print(f"{len(findings)} of {len(there)} examples measured, {len(suspects)} suspicious.")
     for info in suspects:

@@ -1,10 +1,10 @@
-"""The project that a command is about: named by Label Studio's number, found in the store; loads no torch."""
+"""The project that a command is about: named by Label Studio's number, found in the store; loads torch only where a backend is built."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,9 @@ from backend.label_config import Target
 from backend.revision import Snapshot, project_of, take
 from backend.settings import Settings
 from backend.store import Store
+
+if TYPE_CHECKING:
+    from backend.wiring import Backend
 
 Project = Annotated[int, typer.Argument(help="Label Studio's number of the project.")]
 DataDir = Annotated[Path | None, typer.Option(help="Folder for store and queue (DATA_DIR).")]
@@ -53,6 +56,26 @@ def opened(data_dir: Path | None, project: int) -> Iterator[Opened]:
         yield Opened(settings, store, key, take(store, key, ""))
     finally:
         store.close()
+
+
+@contextmanager
+def built(data_dir: Path | None, project: int) -> Iterator[tuple["Backend", str]]:
+    """A backend, since only it has the checkpoint, and the project's key; loads torch.
+
+    Raises:
+        NotFound: if the project has never been seen.
+        StoreError: if the store cannot be used.
+        CheckpointError: if the checkpoint cannot be loaded.
+    """
+    settings = settings_with({"data_dir": data_dir})
+
+    from backend.wiring import build
+
+    backend = build(settings)
+    try:
+        yield backend, key_of(backend.store, project)
+    finally:
+        backend.close()
 
 
 def key_of(store: Store, project: int) -> str:

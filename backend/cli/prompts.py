@@ -3,8 +3,6 @@
 import os
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,8 +10,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from backend.cli.main import app, console, settings_with
-from backend.cli.projects import DataDir, Opened, Project, key_of, opened
+from backend.cli.main import app, console
+from backend.cli.projects import DataDir, Opened, Project, built, opened
 from backend.errors import NotFound, Refused
 from backend.revision import standing
 from backend.store import PromptRecord
@@ -59,8 +57,8 @@ def list_prompts(project: Project, data_dir: DataDir = None) -> None:
     table.add_column("created")
     for prompt in versions:
         figures = [shown(prompt.figures.get(name), signed=name == "gain") for name in FIGURES]
-        examples = str(len(prompt.examples) or int(prompt.figures.get("examples") or 0))
-        row = (str(prompt.number), escape(prompt.label), _STATUS[prompt.status], prompt.uses, examples)
+        told = (str(prompt.number), escape(prompt.label), _STATUS[prompt.status])
+        row = (*told, prompt.uses, str(prompt.masks))
         table.add_row(*row, *figures, _moment(prompt.created))
     console.print(table)
     for prompt in versions:
@@ -107,7 +105,7 @@ def show_prompt(project: Project, number: Number, data_dir: DataDir = None) -> N
 @prompts.command("activate")
 def activate_prompt(project: Project, number: Number, data_dir: DataDir = None) -> None:
     """Use a prompt from the next request on; the one in use is retired and can be rolled back to."""
-    with _built(data_dir, project) as (backend, key):
+    with built(data_dir, project) as (backend, key):
         prompt = backend.prompts.activate(key, number)
         _ask_again(backend, key)
     console.print(f"Prompt {number} of '{escape(prompt.label)}' is active.", highlight=False)
@@ -116,7 +114,7 @@ def activate_prompt(project: Project, number: Number, data_dir: DataDir = None) 
 @prompts.command("rollback")
 def roll_back(project: Project, label: Label = None, target: Target = None, data_dir: DataDir = None) -> None:
     """Take the active prompt out of use: back to the one that it replaced, or to examples alone."""
-    with _built(data_dir, project) as (backend, key):
+    with built(data_dir, project) as (backend, key):
         if label is not None:
             target = _target_of(backend.store.prompts.prompts(key), label, target)
         done = backend.prompts.roll_back(key, target)
@@ -168,7 +166,7 @@ def import_prompt(
 
     with file.open("rb") as stream:
         content = stream.read(LIMIT_BYTES + 1)  # what is longer is refused, whatever its length
-    with _built(data_dir, project) as (backend, key):
+    with built(data_dir, project) as (backend, key):
         prompt = backend.prompts.bring_in(key, content, target)
     console.print(
         f"Prompt {prompt.number} of '{escape(prompt.label)}' is a candidate. To use it: "
@@ -179,26 +177,10 @@ def import_prompt(
 
 
 # -- inside --------------------------------------------------------------------------------------------------------
-@contextmanager
-def _built(data_dir: Path | None, project: int) -> Iterator[tuple["Backend", str]]:
-    """A backend, since only it knows the checkpoint's identity, and the project's key."""
-    settings = settings_with({"data_dir": data_dir})
-
-    from backend.wiring import build  # loads torch
-
-    backend = build(settings)
-    try:
-        yield backend, key_of(backend.store, project)
-    finally:
-        backend.close()
-
-
 def _ask_again(backend: "Backend", key: str) -> None:
-    """The revision has moved: predict the project's tasks anew, where they can be pushed."""
-    from backend.jobs import Jobs
+    from backend.jobs import Jobs, ask_again
 
-    if backend.label_studio.configured:
-        Jobs(backend.settings).pre_annotate(key)
+    ask_again(backend, Jobs(backend.settings), key)
 
 
 def _version(found: Opened, number: int) -> PromptRecord:

@@ -13,11 +13,12 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
-from backend.cli.main import app, console, settings_with
-from backend.cli.projects import DataDir, Project, key_of, targets_named
+from backend.cli.main import app, console
+from backend.cli.projects import DataDir, Project, built, targets_named
 from backend.cli.prompts import FIGURES, shown
 from backend.errors import Refused
 from backend.label_config import Target
+from backend.revision import config_of
 from backend.store import TuningRecord
 
 if TYPE_CHECKING:
@@ -43,16 +44,9 @@ def tune(
     data_dir: DataDir = None,
 ) -> None:
     """Learn prompts from approved masks and use what the gate lets through; exit code 1 where one failed or stopped."""
-    settings = settings_with({"data_dir": data_dir})
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # a server may share the cores: see `serving`
-
-    from backend.revision import take
-    from backend.wiring import build  # loads torch
-
-    backend = build(settings)
-    try:
-        key = key_of(backend.store, project)
-        targets = take(backend.store, key, backend.checkpoint).config.targets
+    with built(data_dir, project) as (backend, key):
+        targets = config_of(backend.store.project(key)).targets
         wanted = targets_named(targets, label or (), target or ())
         asked = _resumed(backend, key, wanted) if resume else backend.tunings.ask(key, "command line", wanted)
         labels = _labels(targets, asked)
@@ -62,8 +56,6 @@ def tune(
         for tuning in ended:
             said = f"{escape(labels[tuning.id])}: {escape(tuning.reason)}"
             console.print(said, highlight=False, soft_wrap=True)
-    finally:
-        backend.close()
     statuses = {tuning.status for tuning in ended}
     if "stopped" in statuses:
         console.print(f"To go on: python -m backend tune {project} --resume", highlight=False)

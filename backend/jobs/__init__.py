@@ -136,6 +136,12 @@ class Jobs:
             thread.join(timeout=10)
 
 
+def ask_again(backend: Backend, jobs: Jobs, project: str) -> None:
+    """The revision has moved: predict the project's tasks anew, where they can be pushed."""
+    if backend.label_studio.configured:
+        jobs.pre_annotate(project)
+
+
 # -- jobs: what each does; names are stored in the queue -----------------------------------------------------------
 def learn(backend: Backend, jobs: Jobs, project: str) -> None:
     """Apply the project's stored events in their order; those that cannot be applied yet are tried again.
@@ -238,8 +244,8 @@ def tune(backend: Backend, jobs: Jobs, tuning: int) -> None:
             jobs.tune(tuning, delay=_TUNING_LEASE)  # unless the holder has died, this finds nothing to do
             return
         ended = backend.tunings.run(tuning, lambda: _may_go_on(backend, jobs))
-    if ended.moved and backend.label_studio.configured:
-        jobs.pre_annotate(ended.tuning.project)
+    if ended.moved:
+        ask_again(backend, jobs, ended.tuning.project)
 
 
 def measure(backend: Backend, jobs: Jobs, project: str) -> None:

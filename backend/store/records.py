@@ -203,6 +203,11 @@ class PromptRecord:
     replaced: int | None = None
     reason: str = ""
 
+    @property
+    def masks(self) -> int:
+        """How many examples it learned from, here or where it was imported from."""
+        return len(self.examples) or int(self.figures.get("examples") or 0)
+
 
 @dataclass(frozen=True)
 class TuningRecord:

@@ -49,10 +49,10 @@ class Served:
         self._environment = {
             **os.environ, "CHECKPOINT": str(checkpoint), "DEVICE": "cpu", "OMP_NUM_THREADS": "1", **environment
         }  # fmt: skip
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60)
         self.start()
 
     def start(self) -> None:
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60)
         command = [
             sys.executable,
             "-m",

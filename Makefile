@@ -56,9 +56,8 @@ imports: $(VENV)/.dev  ## who may import whom
 check: lint types imports  ## all but the end-to-end tests: what to run before a commit
 	$(VENV)/bin/python -m pytest -m 'not ($(END_TO_END))' $(ARGS)
 
-bench: $(VENV)/.dev  ## the figures of benchmarks/
-	@for file in benchmarks/*.py; do \
-	  echo "== $$file"; PYTHONPATH=. $(VENV)/bin/python "$$file" $(ARGS) || exit 1; done
+bench: $(VENV)/.dev  ## the figures of benchmarks/, into docs/benchmarks.md; ARGS="serving tuning" runs these only
+	PYTHONPATH=. $(VENV)/bin/python -m benchmarks $(ARGS)
 
 docs: $(VENV)/.dev  ## see that the docs name every room and setting and that their links lead somewhere
 	$(VENV)/bin/python -m pytest tests/test_house_rules.py -k docs

@@ -1,6 +1,5 @@
-"""The ML-backend protocol over HTTP, and the one place where errors become status codes; decides nothing else."""
+"""The ML-backend protocol over HTTP; decides nothing else."""
 
-import hmac
 import logging
 import time
 import uuid
@@ -10,14 +9,15 @@ from typing import Annotated, Any
 
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
-from fastapi import Depends, FastAPI, HTTPException, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi import Depends, FastAPI, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from backend import __version__, admin, bodies, errors, revision
+from backend import __version__, admin, bodies, errors, page, revision
+from backend.admin import documents
 from backend.admin.answers import problems
 from backend.delivery import Delivery
+from backend.headers import SecurityHeaders
 from backend.jobs import Jobs
 from backend.label_config import parse
 from backend.learner.learner import key_of
@@ -33,24 +33,11 @@ from backend.protocol import (
     kept_of_event,
     project_key,
 )
+from backend.refusals import basic_auth, explain_errors
 from backend.revision import Snapshot
 from backend.wiring import Backend
 
 log = logging.getLogger(__name__)
-
-STATUS_OF: Mapping[type[errors.BackendError], int] = {
-    errors.BackendError: 500,
-    errors.BadRequest: 422,
-    errors.LabelConfigError: 422,
-    errors.RegionError: 422,
-    errors.ImageError: 422,
-    errors.LabelStudioError: 502,
-    errors.Unreachable: 502,
-    errors.Unauthorized: 502,
-    errors.StoreError: 503,
-    errors.NotFound: 404,
-    errors.Refused: 409,
-}
 
 _MEANINGS = {
     401: "`BASIC_AUTH_USER` is set, and the request does not carry it with its password.",
@@ -59,7 +46,6 @@ _MEANINGS = {
     503: "The store cannot be used now.",
 }
 
-_TOLD = 10  # of a body's mistakes
 _AT_ONCE = 4  # requests that predict side by side; more would only wait for the device
 
 
@@ -83,10 +69,12 @@ def create_app(
         description=admin.DESCRIPTION,
         version=__version__,
         openapi_tags=admin.TAGS,
+        openapi_url=None,  # see `admin.documents`
         lifespan=_delivering(lifespan or _nothing, service),
     )
+    app.add_middleware(SecurityHeaders)
     app.state.delivery = service.delivery
-    guarded = [Depends(_basic_auth(backend))]
+    guarded = [Depends(basic_auth(backend.settings))]
     told: dict[str, Any] = {
         "dependencies": guarded,
         "responses": problems(401, 413, 422, 503, meanings=_MEANINGS),
@@ -129,7 +117,9 @@ def create_app(
         return Response(backend.metrics.render(), media_type=CONTENT_TYPE_LATEST)
 
     app.include_router(admin.router(backend, jobs))
-    _explain_errors(app)
+    app.include_router(documents.routes(backend, app))
+    app.include_router(page.router(backend, jobs))
+    explain_errors(app)
     return app
 
 
@@ -161,6 +151,7 @@ class _Service:
         self._jobs = jobs
         self._learned = learned
         self._revisions: dict[str, str] = {}  # as last seen, for when the store is away
+        self._away: set[str] = set()  # reasons that were told
         self.delivery = Delivery(backend.store, backend.spool, self._key_of, self._delivered)
 
     def setup(self, request: SetupRequest) -> SetupResponse:
@@ -193,6 +184,9 @@ class _Service:
             key = self._project(request.project)
             self._see(key, request.label_config or "")
             snapshot = self._snapshot(key)
+            if hints := request.interaction:
+                suggested = self._backend.interactive.answer(snapshot, request.tasks, hints, deadline)
+                return PredictResponse(results=suggested, model_version=snapshot.revision)
             predictions = self._backend.predictor.predict(snapshot, request.tasks, deadline)
             self._remember(snapshot, predictions)
         done = {task: prediction.wire() for task, prediction in predictions.done.items()}
@@ -244,13 +238,13 @@ class _Service:
             tunings = store.prompts.tunings(record.key)
             metrics.tunings.labels(record.key).set(sum(tuning.is_open for tuning in tunings))
             metrics.approvals.labels(record.key).set(record.approvals)
-            kept = [row.iou for row in store.kept(record.key)]
-            metrics.kept_count.labels(record.key).set(len(kept))
-            if kept:
-                metrics.kept.labels(record.key).set(sum(kept[-50:]) / len(kept[-50:]))
+            kept = store.kept_figures(record.key)
+            metrics.kept_count.labels(record.key).set(kept.count)
+            if kept.recent is not None:
+                metrics.kept.labels(record.key).set(kept.recent)
         for lane, depth in self._jobs.depths().items():
             metrics.queue.labels(lane).set(depth)
-        metrics.pending_events.set(len(store.pending_events(10_000)))
+        metrics.pending_events.set(store.count_events())
 
     # -- inside --------------------------------------------------------------------------------------------------
     def _told_of(self, payload: Mapping[str, Any]) -> tuple[str | None, bool]:
@@ -304,8 +298,7 @@ class _Service:
         count.labels("failed").inc(len(predictions.failed))
         count.labels("unready").inc(len(predictions.unready))
         count.labels("unreached").inc(len(predictions.unreached))
-        for task, reason in predictions.failed.items():
-            log.warning("project %s task %d: %s", snapshot.project, task, reason)
+        self._tell(snapshot.project, predictions)
         if not snapshot.project:
             return
         pre_annotation = self._backend.pre_annotation
@@ -315,6 +308,17 @@ class _Service:
             pre_annotation.queue(snapshot, predictions.unreached, "not reached before the deadline")
             if self._backend.label_studio.configured:
                 self._jobs.left_overs(snapshot.project, predictions.unreached)
+
+    def _tell(self, project: str, predictions: Predictions) -> None:
+        """Log why tasks failed: each, but where Label Studio is away each reason once until it is back."""
+        away: set[str] = set()
+        for task, reason in predictions.failed.items():
+            if task not in predictions.away:
+                log.warning("project %s task %d: %s", project, task, reason)
+            elif reason not in away | self._away:
+                log.warning("project %s: images cannot be had: %s", project, reason)
+            away |= {reason} if task in predictions.away else set()
+        self._away = away
 
     @contextmanager
     def _predicting(self) -> Iterator[None]:
@@ -348,38 +352,3 @@ KNOWN_ACTIONS = frozenset(
     }
 )
 """Events of Label Studio that are stored; any other is acknowledged and ignored."""
-
-
-def _basic_auth(backend: Backend) -> Callable[[Request], None]:
-    expected = backend.settings.basic_authorization.encode()
-
-    def check(request: Request) -> None:
-        given = request.headers.get("authorization", "").encode()
-        if expected and not hmac.compare_digest(given, expected):
-            raise HTTPException(
-                401,
-                "User name and password are BASIC_AUTH_USER and BASIC_AUTH_PASS of the backend.",
-                {"WWW-Authenticate": "Basic"},
-            )
-
-    return check
-
-
-def _explain_errors(app: FastAPI) -> None:
-    """Answer errors with one sentence that names the field and the remedy."""
-
-    @app.exception_handler(errors.BackendError)
-    def explain(_request: Request, error: Exception) -> JSONResponse:
-        status = next((STATUS_OF[kind] for kind in type(error).mro() if kind in STATUS_OF), 500)
-        return JSONResponse({"detail": str(error)}, status_code=status)
-
-    @app.exception_handler(400)  # FastAPI's own word for a body that is no text
-    def explain_noise(_request: Request, _error: Exception) -> JSONResponse:
-        return JSONResponse({"detail": "body: It is no JSON in UTF-8."}, status_code=422)
-
-    @app.exception_handler(RequestValidationError)
-    def explain_body(_request: Request, error: Exception) -> JSONResponse:
-        found = error.errors() if isinstance(error, RequestValidationError) else []
-        said = [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in found[:_TOLD]]
-        said += [f"and {len(found) - _TOLD} more"] if len(found) > _TOLD else []
-        return JSONResponse({"detail": "; ".join(said)}, status_code=422)

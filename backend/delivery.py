@@ -42,6 +42,8 @@ class Delivery:
         self._key_of = key_of
         self._delivered = delivered
         self._ended = threading.Event()
+        self._given: set[int] = set()  # events of the spool that the store has
+        self._stuck = False
         self._turn = threading.Lock()  # an event must not overtake those that wait on the disk
         self.away = False
 
@@ -72,11 +74,12 @@ class Delivery:
         with self._turn:
             try:
                 self._store.note("here")
-                while waiting := self._spool.pending_events(_AT_ONCE):
+                while waiting := self._undelivered(self._spool):
                     count += sum(self._deliver(event, self._spool) for event in waiting)
                 self._note(away=False)
             except StoreError as error:
                 self._note(away=True, why=str(error))
+            self._forget_delivered(self._spool)
         if count:
             log.info("%d events that had waited on the disk were delivered", count)
         return count
@@ -84,7 +87,7 @@ class Delivery:
     @property
     def waiting(self) -> int:
         """Events that wait on the disk, 100 at most."""
-        return len(self._spool.pending_events(_AT_ONCE)) if self._spool is not None else 0
+        return len(self._undelivered(self._spool)[:_AT_ONCE]) if self._spool is not None else 0
 
     def start(self) -> None:
         """Look again and again in a thread of its own, until `stop`."""
@@ -95,13 +98,33 @@ class Delivery:
         """End the thread at its next look."""
         self._ended.set()
 
+    def _undelivered(self, spool: Store) -> list[Event]:
+        waiting = spool.pending_events(_AT_ONCE + len(self._given))
+        return [event for event in waiting if event.id not in self._given]
+
     def _deliver(self, event: Event, spool: Store) -> bool:
         key = self._key_of(event.body)
         if key:
             self._store.add_event(key, event.action, event.body, event.received)
             self._delivered(key)
-        spool.finish_event(event.id)
+        self._given.add(event.id)
+        if not self._stuck:
+            self._forget_delivered(spool)
         return bool(key)
+
+    def _forget_delivered(self, spool: Store) -> None:
+        """Let go of what was delivered; a disk that takes not even that must not have it delivered again and again."""
+        try:
+            while self._given:
+                event = min(self._given)
+                spool.finish_event(event)
+                self._given.discard(event)
+        except StoreError as error:
+            if not self._stuck:
+                log.warning("events were delivered, and cannot be removed from the disk: %s", error)
+            self._stuck = True
+        else:
+            self._stuck = False
 
     def _watch(self) -> None:
         while not self._ended.is_set():

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from backend import revision
+from backend import revision, troubles
 from backend.errors import BackendError, ImageError, LabelStudioError
 from backend.label_config import image_url, parse
 from backend.label_studio import LabelStudio
@@ -33,9 +33,17 @@ class Finding:
     remedy: str = ""
 
 
-def examine(settings: Settings, project: int | None = None) -> list[Finding]:
-    """Look at checkpoint, store, server, Label Studio, and each project (or one)."""
-    findings = [*_checkpoint(settings), *_server(settings)]
+def examine(
+    settings: Settings, project: int | None = None, segmenter: Segmenter | None = None
+) -> list[Finding]:
+    """Look at checkpoint, store, server, Label Studio, and each project (or one).
+
+    Args:
+        settings: of the backend that is looked at.
+        project: Label Studio's number of the only project to look at.
+        segmenter: the running backend's, so that no second one is loaded.
+    """
+    findings = [*_checkpoint(settings, segmenter), *_server(settings)]
     label_studio = connect(settings)
     numbers: list[int] = [project] if project is not None else []
     try:
@@ -58,9 +66,9 @@ def examine(settings: Settings, project: int | None = None) -> list[Finding]:
     return findings
 
 
-def _checkpoint(settings: Settings) -> Iterator[Finding]:
+def _checkpoint(settings: Settings, segmenter: Segmenter | None) -> Iterator[Finding]:
     try:
-        segmenter = Segmenter.load(settings.checkpoint, settings.device)
+        segmenter = segmenter or Segmenter.load(settings.checkpoint, settings.device)
     except (ValueError, OSError) as error:
         yield Finding("error", "checkpoint", str(error), "See CHECKPOINT and DEVICE in docs/settings.md.")
         return
@@ -82,6 +90,9 @@ def _store(settings: Settings, store: Store) -> Iterator[Finding]:
     yield Finding("ok", "store", f"{place}, {len(store.projects())} projects")
     for warning in store.warnings():
         yield Finding("warning", "store", warning)
+    for record in store.projects():
+        for said in troubles.lasting(store, record.key):
+            yield Finding("warning", "worker", said, "It goes on trying.")
 
 
 def _server(settings: Settings) -> Iterator[Finding]:

@@ -59,7 +59,17 @@ class LabelStudioError(BackendError):
 
 
 class Unreachable(LabelStudioError):
-    """Label Studio gave no answer."""
+    """Label Studio gave no answer.
+
+    Attributes:
+        slow: whether there was just none in time.
+    """
+
+    def __init__(
+        self, message: str, *, remedy: str = "", status: int | None = None, slow: bool = False
+    ) -> None:
+        super().__init__(message, remedy=remedy, status=status)
+        self.slow = slow
 
 
 class Unauthorized(LabelStudioError):

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 Kind = Literal["brush", "polygon", "rectangle", "ellipse"]
 
+MAX_TARGETS = 2000
+"""Targets of one labeling config: every label once for each control that draws it and each image that it is drawn on."""
+
 _KINDS: tuple[Kind, ...] = get_args(Kind)
 _LABELLED: Mapping[str, Kind] = {f"{kind}labels": kind for kind in _KINDS}
 _BARE: Mapping[str, Kind] = {kind: kind for kind in _KINDS}
@@ -82,13 +85,15 @@ def parse(label_config: str) -> LabelConfig:
     """Read a labeling config; the same text is read once.
 
     Labels that each task names for itself (a control's or a label's `value="$field"`) have no target: there is
-    nothing stable to learn.
+    nothing stable to learn. Nor have those of a rectangle with `smart="true"` that another control of the image has too:
+    such boxes are clicks, so to say, and no masks.
 
     Args:
         label_config: the XML as Label Studio stores it; blank means a project that was not set up yet.
 
     Raises:
-        LabelConfigError: not well-formed, a name used twice, or a document type (entities are never expanded).
+        LabelConfigError: not well-formed, a name used twice, a document type (entities are never expanded), or more
+            than `MAX_TARGETS` targets.
     """
     # lxml refuses a declared encoding in text; the line breaks stay, so that errors name the right line.
     text = _DECLARATION.sub(lambda match: "\n" * match[0].count("\n"), label_config.removeprefix("\ufeff"))
@@ -194,7 +199,8 @@ def _targets(interface: "LabelInterface") -> list[Target]:
     for control in controls:
         if str(control.tag).lower() == "labels":
             for image in _images(control, values):
-                named[image] += [(str(control.name), label) for label in _labels(control)]
+                more = [(str(control.name), label) for label in _labels(control)]
+                named[image] = (named[image] + more)[: MAX_TARGETS + 1]  # what is too many is told below
     found: list[Target] = []
     for control in controls:
         tag, name = str(control.tag).lower(), str(control.name)
@@ -204,7 +210,29 @@ def _targets(interface: "LabelInterface") -> list[Target]:
                 found += [make(label, _LABELLED[tag], None) for label in _labels(control)]
             elif tag in _BARE:
                 found += [make(label, _BARE[tag], labels) for labels, label in named[image]]
-    return found
+            if len(found) > MAX_TARGETS:
+                raise _too_many()
+    return _without_tools(found, {str(control.name) for control in controls if _is_smart(control)})
+
+
+def _is_smart(control: "ControlTag") -> bool:
+    attributes = {str(name).lower(): str(value).lower() for name, value in (control.attr or {}).items()}
+    return attributes.get("smart") == "true"
+
+
+def _without_tools(found: list[Target], smart: set[str]) -> list[Target]:
+    """The targets without boxes that only point at what another control draws: they ask for a mask, and teach nothing."""
+    boxes = {target for target in found if target.kind == "rectangle" and target.control in smart}
+    drawn = {(target.image, target.label) for target in found if target not in boxes}
+    return [target for target in found if target not in boxes or (target.image, target.label) not in drawn]
+
+
+def _too_many() -> LabelConfigError:
+    return LabelConfigError(
+        f"The labeling config has more than {MAX_TARGETS} labels to segment, each counted once for every control that"
+        " draws it and every image that it is drawn on.",
+        remedy="Use fewer labels or controls, or split the project.",
+    )
 
 
 def _maker(control: str, image: str, value: str) -> Callable[[str, Kind, str | None], Target]:
@@ -217,7 +245,7 @@ def _value(expression: str) -> str:
 
 def _images(control: "ControlTag", values: Mapping[str, str]) -> list[str]:
     wanted = [name.strip() for name in control.to_name or ()]
-    return [name for name in wanted if name in values]
+    return [name for name in dict.fromkeys(wanted) if name in values]
 
 
 def _labels(control: "ControlTag") -> list[str]:

@@ -1,15 +1,44 @@
 """Figures for Prometheus, in a registry of their own; knows only names and numbers."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+    start_http_server,
+)
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 60)
 
 
 class Metrics:
-    """All figures of one process; `render` is what `/metrics` answers."""
+    """All figures of one process; `render` is what `/metrics` answers.
+
+    Those in `work` are of who does the jobs, and of the process itself; they are all that a worker shows.
+    """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.work = CollectorRegistry()
+        ProcessCollector(registry=self.work)
+        self.jobs = Histogram(
+            "seggpt_job_seconds",
+            "Time of one job, by its name",
+            ["job"],
+            buckets=_SECONDS,
+            registry=self.work,
+        )
+        self.job_failures = Counter(
+            "seggpt_job_failures_total", "Jobs that ended with an error", ["job"], registry=self.work
+        )
+        self.pushed = Counter(
+            "seggpt_pushed_predictions_total",
+            "Predictions pushed into Label Studio",
+            ["project"],
+            registry=self.work,
+        )
         self.requests = Histogram(
             "seggpt_request_seconds",
             "Time to answer, by route",
@@ -64,4 +93,12 @@ class Metrics:
 
     def render(self) -> bytes:
         """The text exposition format, UTF-8."""
-        return generate_latest(self.registry)
+        return generate_latest(self.registry) + generate_latest(self.work)
+
+    def show(self, host: str, port: int) -> None:
+        """Answer `/metrics` of a worker on a port, in a thread of its own; to whoever asks, as `serve` does.
+
+        Raises:
+            OSError: the port is taken.
+        """
+        start_http_server(port, host, self.work)

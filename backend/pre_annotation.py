@@ -12,8 +12,8 @@ from typing import Any
 
 from backend import revision
 from backend.errors import LabelStudioError
-from backend.label_studio import LabelStudio
-from backend.predictor import Predictor, TaskPrediction
+from backend.label_studio import LabelStudio, is_outage
+from backend.predictor import Predictions, Predictor, TaskPrediction
 from backend.protocol import project_number
 from backend.revision import Snapshot
 from backend.settings import Settings
@@ -32,10 +32,14 @@ _CLAIM_SECONDS = 300.0  # after which a task that a dead worker was at is free
 _STEP_SECONDS = 5.0  # after which a step takes up no further task
 _PAGE = 100  # tasks asked for at once
 _FAILED_AGAIN = 600.0  # seconds until a task that could not be predicted is tried again
+_STILL_NEEDED = (
+    86_400.0  # seconds in which an approval that was made before a newer prediction may still come
+)
 
 _PUSHED = "pushed"
 _ANSWERED = "answered"
 _NOTHING_YET = "nothing approved yet"
+_NO_IMAGE = "Label Studio did not give its image"
 _ABANDONED = (
     60.0  # seconds without any news of a project's tasks, after which nobody works on those that wait
 )
@@ -100,7 +104,7 @@ class PreAnnotation:
             return Step()
         size = _PAGE if limit is None else min(_PAGE, limit - seen)
         page = self._label_studio.unlabeled_tasks(project_number(project), limit=size, after=after)
-        settled = self._settled(project, snapshot.revision)
+        settled = self._settled(project, snapshot.revision, [task["id"] for task in page])
         waiting = [task for task in page if task["id"] not in settled]
         now = waiting[:STEP_TASKS]
         done = self._push(snapshot, now)
@@ -118,7 +122,7 @@ class PreAnnotation:
         if self._store.held(PREDICTING):
             return Step(more=True, left=tuple(tasks))
         snapshot = revision.take(self._store, project, self._checkpoint)
-        settled = self._settled(project, snapshot.revision)
+        settled = self._settled(project, snapshot.revision, tasks)
         waiting = [task for task in tasks if task not in settled]
         now = waiting[:STEP_TASKS]
         found = {task["id"]: task for task in self._label_studio.tasks(project_number(project), now)}
@@ -148,18 +152,22 @@ class PreAnnotation:
         record = self._store.project(project)
         if record is None:
             return []
-        states = self._store.task_states(project)
+        known = self._store.waiting_tasks(project)
         version = revision.current(self._store, record, self._checkpoint)
         waiting = [
-            state.task
-            for state in states
-            if state.status in ("queued", "running")
-            and state.reason != _NOTHING_YET
-            and state.revision == version
+            state.task for state in known.states if state.reason != _NOTHING_YET and state.revision == version
         ]
-        if not waiting or max(state.at for state in states) > time.time() - _ABANDONED:
+        if known.news > time.time() - _ABANDONED:
             return []
         return waiting
+
+    def tidy(self, project: str) -> int:
+        """Forget what was predicted under earlier revisions, once no approval is compared with it any more.
+
+        A kept IoU compares with the newest prediction from before the submission, and an approval may be heard of
+        late. What Label Studio still holds stays too, so that people can ask why a mask is as it is.
+        """
+        return self._store.drop_superseded(project, time.time() - _STILL_NEEDED)
 
     # -- inside --------------------------------------------------------------------------------------------------
     def _note(self, snapshot: Snapshot, tasks: Iterable[int], status: TaskStatus, reason: str) -> None:
@@ -168,12 +176,12 @@ class PreAnnotation:
             TaskState(snapshot.project, task, status, reason, snapshot.revision, now) for task in tasks
         )
 
-    def _settled(self, project: str, version: str) -> set[int]:
-        """Tasks that need nothing under this revision now: pushed, or failed a short while ago."""
+    def _settled(self, project: str, version: str, tasks: Collection[int]) -> set[int]:
+        """Those of the tasks that need nothing under this revision now: pushed, or failed a short while ago."""
         again = time.time() - _FAILED_AGAIN
         return {
             state.task
-            for state in self._store.task_states(project)
+            for state in self._store.task_states(project, tasks)
             if state.revision == version
             and (state.reason == _PUSHED or (state.status == "failed" and state.at > again))
         }
@@ -199,16 +207,41 @@ class PreAnnotation:
         there = [task for task, versions in held.items() if snapshot.revision in versions.values()]
         self._note(snapshot, there, "done", _PUSHED)
         wanted = [task for task in tasks if task["id"] not in there]
+        states = self._store.task_states(snapshot.project, [task["id"] for task in wanted])
+        tried = {state.task for state in states if state.reason == _NO_IMAGE}
         self._note(snapshot, [task["id"] for task in wanted], "running", "")
         predictions = self._predictor.predict(snapshot, wanted, time.monotonic() + _STEP_SECONDS)
-        self.failed(snapshot, predictions.failed)
+        once_more = self._once_more(snapshot, predictions, tried)
+        self.failed(
+            snapshot, {task: why for task, why in predictions.failed.items() if task not in once_more}
+        )
         self.queue(snapshot, predictions.unready, _NOTHING_YET)
         self.queue(snapshot, predictions.unreached, "comes with the next step")
         pushed = self._push_all(snapshot, predictions.done)
         # Deleting a prediction blanks the `parent_prediction` of annotations made from it: leave labeled tasks alone.
         unlabeled = {task["id"] for task in tasks if not task.get("total_annotations")}
         removed = self._remove_superseded(snapshot, held, unlabeled & {*there, *pushed})
-        return Step(len(pushed), removed, left=predictions.unreached)
+        return Step(len(pushed), removed, left=(*once_more, *predictions.unreached))
+
+    def _once_more(self, snapshot: Snapshot, predictions: Predictions, tried: Collection[int]) -> list[int]:
+        """Tasks whose images Label Studio did not give, and that are worth another try at once.
+
+        Raises:
+            LabelStudioError: it is still away: nothing is to be pushed, and none of the tasks has failed by itself.
+        """
+        if not predictions.away:
+            return []
+        try:
+            self._label_studio.whoami()
+        except LabelStudioError as error:
+            if not is_outage(error):
+                return []
+            waiting = [*predictions.done, *predictions.away, *predictions.unreached]
+            self.queue(snapshot, waiting, str(error))
+            raise
+        first = [task for task in predictions.failed if task in predictions.away and task not in tried]
+        self.queue(snapshot, first, _NO_IMAGE)
+        return first
 
     def _ours(self, task: int) -> dict[int, str]:
         """Version by id of the predictions of ours that Label Studio holds for a task."""

@@ -8,12 +8,26 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, field_validator
 
 # What an event may keep: everything else (invite tokens, storage passwords) is never written anywhere.
 _PROJECT_FIELDS = ("id", "created_at", "label_config", "title")
 _PROJECT_KEY = re.compile(r"[0-9]{1,19}\.[0-9]{1,19}")
+SUGGESTED = "seggpt"
+"""The key of a region's `meta` under which a smart tool's suggestion says what it came of."""
+
 _MOST_ID = 2**63 - 1  # what a database keeps
+
+
+def _whole(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("it holds half a character (a lone surrogate)") from None
+    return text
+
+
+_Text = Annotated[str, AfterValidator(_whole)]
 
 
 class _Wire(BaseModel):
@@ -23,10 +37,10 @@ class _Wire(BaseModel):
 class SetupRequest(_Wire):
     """`POST /setup`: sent before every look at the backend."""
 
-    project: str | None = None
-    label_config: str = Field("", alias="schema")
-    hostname: str = ""
-    access_token: str = Field("", repr=False)
+    project: _Text | None = None
+    label_config: _Text = Field("", alias="schema")
+    hostname: _Text = ""
+    access_token: _Text = Field("", repr=False)
 
     @field_validator("project", mode="before")
     @classmethod
@@ -43,8 +57,8 @@ class PredictRequest(_Wire):
     """`POST /predict`: all selected tasks in one request, or one task with an interaction in `params.context`."""
 
     tasks: Annotated[list[dict[str, Any]], FailFast()]  # else a list of a million mistakes is told one by one
-    project: str | None = None
-    label_config: str | None = None
+    project: _Text | None = None
+    label_config: _Text | None = None
     params: dict[str, Any] | None = None
 
     @field_validator("project", mode="before")

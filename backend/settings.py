@@ -34,8 +34,13 @@ class Settings(BaseSettings):
     redis_url: SecretStr = Field(
         SecretStr(""), description="Redis that keeps store and queue; empty: SQLite in DATA_DIR."
     )
-    worker: Literal["on", "off"] = Field(
-        "on", description="`off`: `serve` starts no worker; run `worker` elsewhere."
+    worker: Literal["auto", "on", "inside", "off"] = Field(
+        "auto",
+        description="`on`: `serve` starts a worker process; `inside`: it works itself; `auto`: `inside` on a GPU."
+        " `off`: run `worker` elsewhere.",
+    )
+    worker_metrics_port: int = Field(
+        0, ge=0, le=65535, description="Port on which `worker` answers `/metrics`; 0: none."
     )
     admin_token: SecretStr = Field(
         SecretStr(""), description="Bearer token of the admin API; empty: loopback only."
@@ -52,9 +57,12 @@ class Settings(BaseSettings):
     ensemble: Literal["feature", "spatial", "both"] = Field(
         "feature", description="How several examples are used."
     )
-    instances: bool = Field(False, description="One region per connected component instead of one per label.")
+    instances: bool = Field(False, description="One region per object, touching ones told apart, instead of one per label.")
     min_area: float = Field(
         0.0002, ge=0, lt=1, description="Components smaller than this share of the image are dropped."
+    )
+    edges: Literal["guided", "off"] = Field(
+        "guided", description="Whether masks follow the image's edges; `off`: the enlarged probability's."
     )
     threshold: float = Field(
         0.5, gt=0, lt=1, description="Probability from which a pixel belongs to the mask."

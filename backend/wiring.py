@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from rich.logging import RichHandler
 
 from backend.images import ImageLoader
+from backend.interactive import Interactive
 from backend.label_studio import LabelStudio
 from backend.learner import Learner
 from backend.metrics import Metrics
@@ -30,6 +31,7 @@ class Backend:
     images: ImageLoader
     segmenter: Segmenter
     predictor: Predictor
+    interactive: Interactive
     learner: Learner
     prompts: Prompts
     tunings: Tunings
@@ -50,13 +52,13 @@ class Backend:
             self.spool.close()
 
 
-def open_store(settings: Settings) -> Store:
-    """The store that the settings name.
+def open_store(settings: Settings, *, patient: bool = False) -> Store:
+    """The store that the settings name; `patient`: though Redis is away now.
 
     Raises:
         StoreError: if it cannot be used.
     """
-    return open_engine(settings)
+    return open_engine(settings, patient=patient)
 
 
 def open_spool(settings: Settings) -> Store | None:
@@ -66,9 +68,9 @@ def open_spool(settings: Settings) -> Store | None:
     return SqliteStore(settings.data_dir / "spool.sqlite3")
 
 
-def connect(settings: Settings) -> LabelStudio:
-    """Label Studio's client as the settings say; nothing is asked yet."""
-    return LabelStudio(settings.label_studio_url, settings.label_studio_api_key)
+def connect(settings: Settings, *, tells: bool = False) -> LabelStudio:
+    """Label Studio's client as the settings say; nothing is asked yet. `tells`: outages are logged."""
+    return LabelStudio(settings.label_studio_url, settings.label_studio_api_key, tells=tells)
 
 
 def load_images(settings: Settings, label_studio: LabelStudio) -> ImageLoader:
@@ -84,17 +86,24 @@ def load_images(settings: Settings, label_studio: LabelStudio) -> ImageLoader:
     )
 
 
-def build(settings: Settings) -> Backend:
+def build(settings: Settings, *, patient: bool = False) -> Backend:
     """Construct a backend: opens the store and loads the checkpoint.
+
+    Args:
+        settings: of this backend.
+        patient: as suits what runs for long: a Redis that is away now may come later, and outages of Label Studio are
+            told in the log, not by whoever asked.
 
     Raises:
         StoreError: if the store cannot be used.
         CheckpointError: if the checkpoint cannot be loaded.
     """
-    store = open_store(settings)
-    label_studio = connect(settings)
+    store = open_store(settings, patient=patient)
+    label_studio = connect(settings, tells=patient)
     images = load_images(settings, label_studio)
-    segmenter = Segmenter.load(settings.checkpoint, settings.device, ensemble=settings.ensemble)
+    segmenter = Segmenter.load(
+        settings.checkpoint, settings.device, ensemble=settings.ensemble, guided=settings.edges == "guided"
+    )
     predictor = Predictor(store, images, segmenter, settings)
     return Backend(
         settings=settings,
@@ -104,10 +113,11 @@ def build(settings: Settings) -> Backend:
         images=images,
         segmenter=segmenter,
         predictor=predictor,
+        interactive=Interactive(predictor.contexts, images, segmenter, settings),
         learner=Learner(store, label_studio, images, segmenter.describe, settings),
         prompts=Prompts(store, segmenter.identity, segmenter.image_size),
         tunings=Tunings(store, segmenter, settings),
-        alarm=Alarm(store, segmenter),
+        alarm=Alarm(store, segmenter, settings),
         pre_annotation=PreAnnotation(store, label_studio, predictor, settings, segmenter.identity),
         metrics=Metrics(),
     )

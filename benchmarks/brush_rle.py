@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from label_studio_sdk.converter import brush
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 
 from backend import brush_rle
+from benchmarks.tables import Console
 
 sdk: Any = brush
 
@@ -78,12 +78,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
     repeats = parser.parse_args().repeats
-    table = Table("mask", "stream", "", "ours", "SDK", "ratio", title=f"{WIDTH} x {HEIGHT} pixels")
+    table = Table("mask", "stream", "", "ours", "SDK", "SDK / ours", title=f"{WIDTH} x {HEIGHT} pixels")
     for name, mask in masks().items():
         size = f"{len(brush_rle.encode(mask)) / 1000:.0f} kB"
         for act, (ours, theirs) in compare(mask, repeats).items():
             table.add_row(name, size, act, f"{ours:.4f} s", f"{theirs:.2f} s", f"{theirs / ours:.0f}")
-    Console().print(table)
+    Console(width=100).print(table)
 
 
 if __name__ == "__main__":

@@ -25,10 +25,10 @@ from typing import Any
 import httpx
 import numpy as np
 from PIL import Image
-from rich.console import Console
 from rich.table import Table
 
 from backend import brush_rle
+from benchmarks.tables import Console
 
 CONFIG = (
     '<View><Image name="image" value="$image"/><BrushLabels name="tag" toName="image"><Label value="disc"/>'

@@ -14,9 +14,9 @@ import time
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.table import Table
 
+from benchmarks.tables import Console
 from model.example import Context, Example
 from model.gate import COMPANIONS, GatedTuning, Judged
 from model.segmenter import Query, Segmenter

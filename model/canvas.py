@@ -179,21 +179,6 @@ def probability(painted: Tensor) -> Tensor:
     return (painted.float() * std + mean).mean(dim=1).clamp(0, 1)
 
 
-def enlarge(probability: Tensor, height: int, width: int) -> NDArray[np.float32]:
-    """Bring one probability map to its picture's size, bilinearly, one channel, so memory is one float a pixel.
-
-    Args:
-        probability: `[S, S]` float32 on the CPU, 0 to 1.
-        height: of the result, pixels.
-        width: of the result, pixels.
-
-    Returns:
-        `[height, width]` float32, 0 to 1.
-    """
-    resized = Image.fromarray(probability.numpy()).resize((width, height), Image.Resampling.BILINEAR)
-    return np.clip(np.asarray(resized), 0, 1)
-
-
 def describe(picture: NDArray[Any]) -> NDArray[np.float32]:
     """Describe a picture by its colours, their layout and its edges, for finding similar ones.
 

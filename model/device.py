@@ -3,6 +3,8 @@
 import torch
 import torch.nn.functional as F
 
+from model import attention
+
 TOLERATED_ERROR = 0.03  # relative error of bfloat16 in the self-test's result
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
@@ -80,6 +82,55 @@ def _trial(device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     with torch.inference_mode():
         attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias)
         return F.linear(attended.transpose(1, 2).flatten(2), weight).float().cpu()
+
+
+def choose_attention(
+    device: torch.device, dtype: torch.dtype, grid: tuple[int, int], heads: int, channels: int
+) -> attention.Form:
+    """The form of attention for a device.
+
+    On CUDA in half precision our kernel, if it builds and comes out right here. On a CPU in single precision the form
+    by heads, if the scores are many.
+
+    Args:
+        device: where the network computes.
+        dtype: in what it computes.
+        grid: `(h, w)`, patches of a half of the canvas.
+        heads: attention heads.
+        channels: channels of a head.
+    """
+    if device.type == "cpu" and dtype == torch.float32 and grid[0] * grid[1] >= attention.BY_HEADS_FROM:
+        return attention.attend_halves_by_heads
+    if device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16):
+        return attention.attend_halves
+    try:
+        from model.attention_kernel import attend_halves_kernel
+
+        kernel: attention.Form = attend_halves_kernel
+        right = _is_right(kernel, device, dtype, grid, heads, channels)
+    except Exception:  # noqa: BLE001 - Triton or its compiler is missing, or does not know this card: many errors
+        right = False
+    return kernel if right else attention.attend_halves_folded
+
+
+def _is_right(
+    form: attention.Form,
+    device: torch.device,
+    dtype: torch.dtype,
+    grid: tuple[int, int],
+    heads: int,
+    channels: int,
+) -> bool:
+    """Whether a form of attention equals the plain one in float32, on random numbers of the network's own sizes."""
+    generator = torch.Generator().manual_seed(0)
+    high, wide = grid
+    qkv = torch.randn(1, 3, high * wide, 3, heads, channels, generator=generator).to(device, dtype)
+    tables = torch.randn(4 * high + 2 * wide - 2, channels, generator=generator) * channels**-0.5
+    rows, columns = tables.to(device, dtype).split([4 * high - 1, 2 * wide - 1])
+    with torch.inference_mode():
+        got = form(qkv, rows, columns, grid).float()
+        wanted = attention.attend_halves(qkv.float(), rows.float(), columns.float(), grid)
+    return bool((got - wanted).norm() <= TOLERATED_ERROR * wanted.norm())
 
 
 def is_out_of_memory(error: BaseException) -> bool:

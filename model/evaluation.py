@@ -1,4 +1,4 @@
-"""How good a checkpoint is on masks that are known: IoU, episodes, leave-one-out; knows no service and no command line.
+"""How good a checkpoint is on masks that are known: IoU, episodes, worth of examples; knows no service and no command line.
 
 The protocol is fixed, so that figures of different days and people can be compared:
 
@@ -7,22 +7,25 @@ The protocol is fixed, so that figures of different days and people can be compa
   the mask brought to `SELECTION_SIZE` squared by nearest neighbour; sorted by name; the first `QUERIES` are queries.
 - A query's examples are drawn from the class's other images by a seed made of folder, class, stem and shots.
 - A class's IoU is its total intersection over its total union at mask resolution; mIoU is the mean over classes.
+- Where it is asked for, boundary F (`model.measures`) is the mean over a class's queries, then over classes; object F1
+  is that of all queries of all classes, an object being a connected component of a mask.
 """
 
 import hashlib
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from statistics import fmean
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from model import canvas, retrieval
+from model import canvas, instances, measures
 from model.example import Context, Example, Mask, Picture
 from model.segmenter import Query, Segmenter
 
@@ -30,7 +33,8 @@ IGNORED = 255
 LEAST_SHARE = 0.002
 SELECTION_SIZE = 224
 QUERIES = 20
-THRESHOLD = 0.5  # of a probability; above it a pixel is the target's
+THRESHOLD = 0.5  # of a probability; from it on a pixel is the target's
+LEAST_OBJECT = 0.0002  # of the picture; smaller objects are left out, as the service's MIN_AREA does
 AT_ONCE = 4  # queries handed to the segmenter together, between two calls of `progress`
 PAIRS_KEPT = 64  # pictures with masks held in memory
 ARRAY_MODES = (
@@ -45,6 +49,7 @@ ARRAY_MODES = (
 )  # Pillow's, whose arrays `canvas.to_rgb` reads
 
 Progress = Callable[[int, int], None]
+Extra = Literal["boundary_f", "object_f1"]
 
 
 class EvaluationError(ValueError):
@@ -62,6 +67,7 @@ class Row:
         seconds_per_image: of segmentation, files not counted.
         queries: over all classes.
         classes: IoU, 0 to 1, by class index; not in the JSON form.
+        extras: further figures by name, each 0 to 1; in the JSON form beside the others.
     """
 
     shots: int
@@ -70,6 +76,7 @@ class Row:
     seconds_per_image: float
     queries: int
     classes: dict[int, float] = field(default_factory=dict)
+    extras: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The fixed form."""
@@ -79,6 +86,7 @@ class Row:
             "miou": self.miou,
             "seconds_per_image": self.seconds_per_image,
             "queries": self.queries,
+            **self.extras,
         }
 
 
@@ -204,6 +212,7 @@ def evaluate_folder(
     segmenter: Segmenter,
     shots: Sequence[int] = (1, 4, 8),
     progress: Progress | None = None,
+    extras: Collection[Extra] = (),
 ) -> Report:
     """Evaluate a segmenter on a folder by the protocol above.
 
@@ -212,6 +221,7 @@ def evaluate_folder(
         segmenter: what to evaluate.
         shots: numbers of examples, each at least 1.
         progress: called with (queries done, queries in all), first with 0 done.
+        extras: further figures to measure.
 
     Raises:
         EvaluationError: if the folder is not of the protocol's form, or has too few images for all of `shots`.
@@ -229,7 +239,7 @@ def evaluate_folder(
     for count, episodes in planned.items():
         if not episodes:
             continue
-        tally = Tally(count, "context")
+        tally = Tally(count, "context", extras)
         for start in range(0, len(episodes), AT_ONCE):
             part = episodes[start : start + AT_ONCE]
             contexts = [
@@ -246,11 +256,13 @@ def evaluate_folder(
 class Tally:
     """Adds up a row."""
 
-    def __init__(self, shots: int, method: str) -> None:
-        self._shots, self._method = shots, method
+    def __init__(self, shots: int, method: str, extras: Collection[Extra] = ()) -> None:
+        self._shots, self._method, self._extras = shots, method, extras
         self._areas: dict[int, NDArray[np.int64]] = {}
         self._seconds = 0.0
         self._queries = 0
+        self._boundaries: dict[int, list[float]] = {}
+        self._objects = measures.ObjectCounts()
 
     def segment(
         self, folder: Folder, segmenter: Segmenter, episodes: Sequence[Episode], contexts: Sequence[Context]
@@ -261,55 +273,38 @@ class Tally:
             for episode, context in zip(episodes, contexts, strict=True)
         ]
         started = time.perf_counter()
-        maps = segmenter.segment(queries)
+        maps = segmenter.maps(queries)
+        masks = [found.mask(THRESHOLD) for found in maps]
         self._seconds += time.perf_counter() - started
         self._queries += len(queries)
-        for episode, probability in zip(episodes, maps, strict=True):
+        for episode, found in zip(episodes, masks, strict=True):
             indices = folder.pair(episode.query)[1]
-            areas = _areas(probability > THRESHOLD, indices == episode.label, indices != IGNORED)
+            wanted, known = indices == episode.label, indices != IGNORED
+            areas = _areas(found, wanted, known)
             self._areas[episode.label] = self._areas.get(episode.label, 0) + areas
+            if "boundary_f" in self._extras:
+                measured = measures.boundary_f(found & known, wanted)
+                self._boundaries.setdefault(episode.label, []).append(measured)
+            if "object_f1" in self._extras:
+                objects = instances.split(found & known, LEAST_OBJECT * found.size)
+                self._objects += measures.count_objects(objects, measures.components(wanted))
 
     def row(self) -> Row:
         """Everything so far; at least one query."""
         classes = {label: float(intersection / union) for label, (intersection, union) in self._areas.items()}
-        miou = sum(classes.values()) / len(classes)
-        return Row(self._shots, self._method, miou, self._seconds / self._queries, self._queries, classes)
+        seconds = self._seconds / self._queries
+        extras: dict[str, float] = {}
+        if "boundary_f" in self._extras:
+            extras["boundary_f"] = fmean(fmean(values) for values in self._boundaries.values())
+        if "object_f1" in self._extras:
+            extras["object_f1"] = self._objects.f1
+        return Row(
+            self._shots, self._method, fmean(classes.values()), seconds, self._queries, classes, extras
+        )
 
 
 def _areas(found: Mask, wanted: Mask, known: Mask) -> NDArray[np.int64]:
     return np.array([np.count_nonzero(found & wanted & known), np.count_nonzero((found | wanted) & known)])
-
-
-def leave_one_out(
-    examples: Sequence[Example], segmenter: Segmenter, shots: int = 4, progress: Progress | None = None
-) -> list[float]:
-    """How well each example is found by means of the others: what a context of this pool is worth.
-
-    Args:
-        examples: at least two, of one target.
-        segmenter: what to segment with.
-        shots: how many of the others are used, chosen as `model.retrieval` chooses.
-        progress: called with (examples done, examples in all).
-
-    Returns:
-        IoU, 0 to 1, one an example.
-
-    Raises:
-        EvaluationError: if there are fewer than two examples.
-    """
-    if len(examples) < 2:
-        raise EvaluationError(f"leave-one-out needs at least two examples, not {len(examples)}")
-    described = np.stack([segmenter.describe(example.image) for example in examples])
-    scores = []
-    for index, example in enumerate(examples):
-        others = [other for other in range(len(examples)) if other != index]
-        picked = retrieval.choose(described[index], described[others], [None] * len(others), shots)
-        context = Context(tuple(examples[others[place]] for place in picked))
-        probability = segmenter.segment([Query(example.image, context)])[0]
-        scores.append(iou(probability > THRESHOLD, example.mask))
-        if progress:
-            progress(index + 1, len(examples))
-    return scores
 
 
 def worth(

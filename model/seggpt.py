@@ -2,7 +2,7 @@
 
 An image pair is a canvas: prompt half above query half, in an image stack and a mask stack. With several
 prompts (feature ensemble) the query half of the hidden state is the same for all of them, so it is carried once:
-prompt tokens `[B, P, N, C]`, query tokens `[B, N, C]`. Only the attention core runs once a prompt.
+tokens are `[B, P + 1, N, C]`, the P prompts and then the query. Only the attention core sees canvases.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.attention import attend, axis_biases, relative_table
+from model.attention import Form, attend_halves
 
 Kind = Literal["semantic", "instance"]
 
@@ -73,12 +73,17 @@ class PatchEmbed(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """`[B, 3, H, W]` to `[B, h * w, C]`."""
-        maps: Tensor = self.proj(images)
-        return maps.flatten(2).transpose(1, 2)
+        # As a matrix product: CUDA's convolution of three channels leaves the matrix units idle.
+        patches = F.pixel_unshuffle(images, self.proj.kernel_size[0]).flatten(2).transpose(1, 2)
+        return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
 
 
 class Attention(nn.Module):
-    """Attention within each (prompt, query) canvas; the query half's result is the mean over the prompts."""
+    """Attention within each (prompt, query) canvas; the query half's result is the mean over the prompts.
+
+    Attributes:
+        form: how it is computed, one of `model/attention.py`'s forms.
+    """
 
     def __init__(self, config: SegGPTConfig) -> None:
         super().__init__()
@@ -88,58 +93,44 @@ class Attention(nn.Module):
         self.proj = nn.Linear(config.embed_dim, config.embed_dim)
         self.rel_pos_h = nn.Parameter(torch.zeros(4 * config.side - 1, head_dim))
         self.rel_pos_w = nn.Parameter(torch.zeros(2 * config.side - 1, head_dim))
+        self.form: Form = attend_halves
 
-    def _heads(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        *batch, count, _ = tokens.shape
-        qkv = self.qkv(tokens).reshape(-1, count, 3, self.num_heads, tokens.shape[-1] // self.num_heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unflatten(1, batch)
-        return q, k, v  # each [*batch, heads, N, D]
-
-    def forward(self, prompt: Tensor, query: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Prompt tokens `[B, P, N, C]` and query tokens `[B, N, C]` of a `grid` of `(h, w)` patches, to the same."""
-        B, P, N, C = prompt.shape
-        high, wide = grid
-        prompt_q, prompt_k, prompt_v = self._heads(prompt)  # [B, P, heads, N, D]
-        query_q, query_k, query_v = self._heads(query)  # [B, heads, N, D]
-
-        rows = relative_table(self.rel_pos_h, 2 * high)
-        columns = relative_table(self.rel_pos_w, wide)
-        prompt_bias = axis_biases(prompt_q.flatten(0, 1), rows[:high], columns, grid)
-        query_bias = axis_biases(query_q, rows[high:], columns, grid)
-
-        def joined(above: Tensor, below: Tensor) -> Tensor:
-            """Canvases `[B * P, heads, 2N, D]`: each prompt's part above the one query part."""
-            repeated = below[:, None].expand(B, P, *below.shape[1:]).flatten(0, 1)
-            return torch.cat([above, repeated], dim=-2)
-
-        attended = attend(
-            joined(prompt_q.flatten(0, 1), query_q),
-            joined(prompt_k.flatten(0, 1), query_k),
-            joined(prompt_v.flatten(0, 1), query_v),
-            joined(prompt_bias[0], query_bias[0]),
-            joined(prompt_bias[1], query_bias[1]),
-        )
-        above, below = attended.transpose(1, 2).reshape(B, P, 2 * N, C).chunk(2, dim=2)
-        return self.proj(above), self.proj(below.mean(dim=1))
+    def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        """`[B, P + 1, N, C]`, halves of a `grid` of `(h, w)` patches, to the same."""
+        qkv = self.qkv(tokens).reshape(*tokens.shape[:-1], 3, self.num_heads, -1)
+        attended: Tensor = self.proj(self.form(qkv, self.rel_pos_h, self.rel_pos_w, grid))
+        return attended
 
 
 class Mlp(nn.Module):
-    """Two linear layers with GELU."""
+    """Two linear layers with GELU.
+
+    Attributes:
+        fused: where no gradient is wanted, compute the GELU inside the matrix product. CUDA does that by tanh instead
+            of erf, which differs by less than bfloat16 resolves.
+    """
 
     def __init__(self, config: SegGPTConfig) -> None:
         super().__init__()
         hidden = round(config.embed_dim * config.mlp_ratio)
         self.fc1 = nn.Linear(config.embed_dim, hidden)
         self.fc2 = nn.Linear(hidden, config.embed_dim)
+        self.fused = False
 
     def forward(self, tokens: Tensor) -> Tensor:
         """`[..., C]` to `[..., C]`."""
-        changed: Tensor = self.fc2(F.gelu(self.fc1(tokens)))
+        if self.fused and not (torch.is_grad_enabled() and tokens.requires_grad):
+            flat = tokens.flatten(0, -2)
+            active = torch._addmm_activation(self.fc1.bias, flat, self.fc1.weight.t(), use_gelu=True)
+            hidden = active.reshape(*tokens.shape[:-1], -1)
+        else:
+            hidden = F.gelu(self.fc1(tokens))
+        changed: Tensor = self.fc2(hidden)
         return changed
 
 
 class Block(nn.Module):
-    """A pre-norm transformer layer over prompt tokens and query tokens."""
+    """A pre-norm transformer layer over the halves of canvases."""
 
     def __init__(self, config: SegGPTConfig) -> None:
         super().__init__()
@@ -148,11 +139,11 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(config.embed_dim, config.layer_norm_eps)
         self.mlp = Mlp(config)
 
-    def forward(self, prompt: Tensor, query: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
         """As `Attention.forward`."""
-        above, below = self.attn(self.norm1(prompt), self.norm1(query), grid)
-        prompt, query = prompt + above, query + below
-        return prompt + self.mlp(self.norm2(prompt)), query + self.mlp(self.norm2(query))
+        tokens = tokens + self.attn(self.norm1(tokens), grid)
+        changed: Tensor = tokens + self.mlp(self.norm2(tokens))
+        return changed
 
 
 class ChannelNorm(nn.Module):
@@ -223,23 +214,33 @@ class SegGPT(nn.Module):
             ValueError: if shapes or kind do not fit.
         """
         self._check(prompt_images, prompt_masks, query, kind)
-        B, P, _, H, W = prompt_images.shape
+        H, W = query.shape[-2:]
         grid = (H // self.config.patch_size, W // self.config.patch_size)
-        prompt, below = self._embed(prompt_images, prompt_masks, query, kind, grid)
+        tokens = self._embed(prompt_images, prompt_masks, query, kind, grid)
         latents = []
         for index, block in enumerate(self.blocks):
-            prompt, below = block(prompt, below, grid)
+            tokens = block(tokens, grid)
             if index == self.config.merge_index:
-                prompt, below = (
-                    prompt.unflatten(0, (2, B)).mean(dim=0),
-                    below.unflatten(0, (2, B)).mean(dim=0),
-                )
+                tokens = tokens.unflatten(0, (2, -1)).mean(dim=0)
             if index in self.config.intermediate_indices:
                 # The decoder's 3x3 convolution reaches one pixel into the prompt half: keep its last row.
                 # The published code returns the first prompt's canvas, hence its row.
-                halo = prompt[:, 0, -grid[1] :]
+                halo, below = tokens[:, 0, -grid[1] :], tokens[:, -1]
                 latents.append(self.norm(torch.cat([halo, below], dim=1)))
         return self._decode(torch.cat(latents, dim=-1), grid)
+
+    def use(self, attention: Form, fused_mlp: bool = False) -> None:
+        """Compute from now on by other forms that equal the plain ones.
+
+        Args:
+            attention: one of `model/attention.py`'s forms.
+            fused_mlp: as `Mlp.fused`.
+        """
+        for module in self.modules():
+            if isinstance(module, Attention):
+                module.form = attention
+            elif isinstance(module, Mlp):
+                module.fused = fused_mlp
 
     def _check(self, prompt_images: Tensor, prompt_masks: Tensor, query: Tensor, kind: str) -> None:
         if kind not in get_args(Kind):
@@ -260,42 +261,47 @@ class SegGPT(nn.Module):
 
     def _embed(
         self, prompt_images: Tensor, prompt_masks: Tensor, query: Tensor, kind: str, grid: tuple[int, int]
-    ) -> tuple[Tensor, Tensor]:
-        """Tokens of both stacks: prompt `[2B, P, N, C]`, query `[2B, N, C]`; image stack first."""
+    ) -> Tensor:
+        """Tokens of both stacks, `[2B, P + 1, N, C]`; image stack first."""
         B, P = prompt_images.shape[:2]
         pixels = torch.cat([prompt_images.flatten(0, 1), prompt_masks.flatten(0, 1), query])
-        tokens = self.patch_embed(pixels)
-        prompt = tokens[: 2 * B * P].unflatten(0, (2, B, P))
-        below = torch.stack([tokens[2 * B * P :], self.mask_token[0].expand(B, grid[0] * grid[1], -1)])
-        stack = torch.stack([self.segment_token_x, self.segment_token_y]).flatten(1, 3)[
-            :, None
-        ]  # [2, 1, 1, C]
-        kind_token = (self.type_token_cls if kind == "semantic" else self.type_token_ins)[0, 0]
+        seen = self.patch_embed(pixels)
+        prompts = seen[: 2 * B * P].unflatten(0, (2, B, P))
+        hidden = self.mask_token[0].expand(B, grid[0] * grid[1], -1)
+        below = torch.stack([seen[2 * B * P :], hidden])[:, :, None]
+        kind_token = self.type_token_cls if kind == "semantic" else self.type_token_ins
+        stack = torch.stack([self.segment_token_x, self.segment_token_y])  # [2, 1, 1, 1, C]
         above_position, below_position = self._positions(grid)
-        prompt = prompt + (stack[:, None] + above_position + kind_token)
+        prompts = prompts + (stack + above_position + kind_token)
         below = below + (stack + below_position + kind_token)
-        return prompt.flatten(0, 1), below.flatten(0, 1)
+        return torch.cat([prompts, below], dim=2).flatten(0, 1)
 
     def _positions(self, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Absolute positions `[N, C]` of the prompt half and of the query half."""
         table = self.pos_embed[0, 1:]
         side = int(table.shape[0] ** 0.5)
-        square = table.reshape(1, side, side, -1).permute(0, 3, 1, 2)
         wanted = (2 * grid[0], grid[1])
+        square = table.reshape(side, side, -1)
         if (side, side) != wanted:
-            square = F.interpolate(square.float(), size=wanted, mode="bicubic", align_corners=False).to(
-                table.dtype
-            )
-        above, below = square[0].flatten(1).t().chunk(2)
+            down, right = (_bicubic(side, size, table.device) for size in wanted)
+            square = torch.einsum("yh,xw,hwc->yxc", down, right, square.float()).to(table.dtype)
+        above, below = square.flatten(0, 1).chunk(2)
         return above, below
 
     def _decode(self, latents: Tensor, grid: tuple[int, int]) -> Tensor:
         """`[B, (h + 1) * w, layers * C]`, halo row first, to `[B, 3, H, W]`."""
         patch, D = self.config.patch_size, self.config.decoder_embed_dim
         maps = self.decoder_embed(latents).reshape(-1, grid[0] + 1, grid[1], patch, patch, D)
-        maps = maps.permute(0, 5, 1, 3, 2, 4).reshape(-1, D, (grid[0] + 1) * patch, grid[1] * patch)
-        painted: Tensor = self.decoder_pred(maps)
+        maps = maps.permute(0, 1, 3, 2, 4, 5).reshape(-1, (grid[0] + 1) * patch, grid[1] * patch, D)
+        painted: Tensor = self.decoder_pred(maps.permute(0, 3, 1, 2))
         return painted[:, :, patch:]
+
+
+def _bicubic(size: int, wanted: int, device: torch.device) -> Tensor:
+    """`[wanted, size]`: how an axis is enlarged bicubically, for CUDA is slow where there are many channels."""
+    one_by_one = torch.eye(size, device=device)[None, :, :, None]
+    along = F.interpolate(one_by_one, size=(wanted, 1), mode="bicubic", align_corners=False)
+    return along[0, :, :, 0].t()
 
 
 def _initialise(module: nn.Module) -> None:

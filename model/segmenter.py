@@ -23,12 +23,15 @@ from torch import Tensor
 from model import canvas
 from model import checkpoint as checkpoints
 from model import device as devices
+from model.edges import Guide, ProbabilityMap
 from model.example import Context, Example, Mask, Picture
+from model.graphs import Graphs
 from model.seggpt import Kind, SegGPT
 
 Ensemble = Literal["feature", "spatial", "both"]
 
 MOSAIC_EXAMPLES = 4  # examples in one mosaic, where mosaics are feature-ensembled
+BATCH, CUDA_BATCH = 8, 32  # pairs of prompt and query computed at once; a card is busy from about 32 on
 CACHE_BYTES = 256 * 2**20  # resized examples kept
 
 
@@ -65,7 +68,8 @@ class Segmenter:
         device: str = "cpu",
         dtype: torch.dtype | None = None,
         ensemble: Ensemble = "feature",
-        batch_size: int = 8,
+        batch_size: int | None = None,
+        guided: bool = False,
     ) -> None:
         """Take over a loaded network and move it to the device.
 
@@ -76,17 +80,20 @@ class Segmenter:
             dtype: what to compute in; None chooses by a self-test.
             ensemble: as for `load`.
             batch_size: as for `load`.
+            guided: as for `load`.
         """
         if ensemble not in get_args(Ensemble):
             raise ValueError(f"ensemble must be one of {get_args(Ensemble)}, not {ensemble!r}")
-        if batch_size < 1:
+        if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         self.device = devices.choose(device)
         self.dtype = dtype or devices.choose_dtype(self.device)
         self.identity = f"{name}-{checkpoints.identity(model)}"
         self.model = model.eval().requires_grad_(False).to(self.device, self.dtype)
+        self._compute = self._fastest()
         self._ensemble = ensemble
-        self._batch_size = batch_size
+        self._batch_size = batch_size or (CUDA_BATCH if self.device.type == "cuda" else BATCH)
+        self._guided = guided
         self._examples = _ExampleCache(model.config.image_size)
         self._turns = _Turns()
 
@@ -97,7 +104,8 @@ class Segmenter:
         device: str = "auto",
         *,
         ensemble: Ensemble = "feature",
-        batch_size: int = 8,
+        batch_size: int | None = None,
+        guided: bool = False,
     ) -> "Segmenter":
         """Load a checkpoint onto a device.
 
@@ -107,7 +115,9 @@ class Segmenter:
             ensemble: how several examples are used together. "feature": each is a prompt, and the network averages
                 over them; "spatial": all of them in one mosaic, which is one prompt; "both": mosaics of
                 `MOSAIC_EXAMPLES`, feature-ensembled. A tuned prompt is always a prompt of its own.
-            batch_size: most pairs of prompt and query that are computed at once; a single query is never split.
+            batch_size: most pairs of prompt and query that are computed at once; a single query is never split. None:
+                `CUDA_BATCH` on CUDA, else `BATCH`.
+            guided: let the masks of `maps` follow the edges of their pictures.
 
         Raises:
             CheckpointError: if the checkpoint cannot be used.
@@ -116,7 +126,24 @@ class Segmenter:
         name = re.sub(r"\.(safetensors|pth|pt|bin)$", "", Path(checkpoint).name)
         name = re.sub(r"[^\w.-]+", "-", name) or "custom"
         model = checkpoints.load(checkpoint)
-        return cls(model, name=name, device=device, ensemble=ensemble, batch_size=batch_size)
+        return cls(
+            model,
+            name=name,
+            device=device,
+            ensemble=ensemble,
+            batch_size=batch_size,
+            guided=guided,
+        )
+
+    def _fastest(self) -> SegGPT | Graphs:
+        """Choose the forms that the network computes by, and what to call for it."""
+        config = self.model.config
+        channels = config.embed_dim // config.num_heads
+        grid = (config.side, config.side)
+        form = devices.choose_attention(self.device, self.dtype, grid, config.num_heads, channels)
+        on_cuda = self.device.type == "cuda"
+        self.model.use(form, fused_mlp=on_cuda and self.dtype != torch.float32)
+        return Graphs(self.model) if on_cuda else self.model
 
     @property
     def image_size(self) -> int:
@@ -138,12 +165,20 @@ class Segmenter:
         return canvas.describe(image)
 
     def segment(self, queries: Sequence[Query]) -> list[NDArray[np.float32]]:
+        """Segment queries, and enlarge their maps: as `maps`, which see, but four bytes a pixel of each picture.
+
+        Returns:
+            One map a query, `[H, W]` float32 of the query's own size: the probability, 0 to 1, of the target.
+        """
+        return [found.whole() for found in self.maps(queries)]
+
+    def maps(self, queries: Sequence[Query]) -> list[ProbabilityMap]:
         """Segment queries; their contexts may differ in everything, also in the number of examples.
 
         A result depends neither on the order of its context's examples nor on the other queries.
 
         Returns:
-            One map a query, `[H, W]` float32 of the query's own size: the probability, 0 to 1, of the target.
+            One map a query: of the network's size, and brought to the query's own when it is asked for something.
 
         Raises:
             ValueError: if a picture cannot be read or a context does not fit.
@@ -152,8 +187,8 @@ class Segmenter:
         groups: dict[tuple[int, Kind], list[int]] = defaultdict(list)
         for index, query in enumerate(queries):
             groups[self._count_prompts(query.context), query.kind].append(index)
-        seen = _QueryPictures(self.image_size)
-        results: dict[int, NDArray[np.float32]] = {}
+        seen = _Seen(self.image_size)
+        results: dict[int, ProbabilityMap] = {}
         for (count, kind), waiting in groups.items():
             size = max(1, self._batch_size // count)
             while waiting:
@@ -164,7 +199,11 @@ class Segmenter:
                     continue
                 waiting = waiting[len(batch) :]
                 for index, probability in zip(batch, maps, strict=True):
-                    results[index] = canvas.enlarge(probability, *queries[index].image.shape[:2])
+                    image = queries[index].image
+                    guide = seen.guide(image) if self._guided else None
+                    results[index] = ProbabilityMap(
+                        probability.numpy(), image.shape[0], image.shape[1], guide
+                    )
         return [results[index] for index in range(len(queries))]
 
     def _count_prompts(self, context: Context) -> int:
@@ -189,33 +228,40 @@ class Segmenter:
             "use fewer examples, a smaller checkpoint, or another device"
         )
 
-    def _attempt(self, queries: Sequence[Query], kind: Kind, seen: "_QueryPictures") -> list[Tensor] | None:
+    def _attempt(self, queries: Sequence[Query], kind: Kind, seen: "_Seen") -> list[Tensor] | None:
         """Probability maps `[S, S]` on the CPU, one a query; None where memory ran out."""
         try:
-            prompts = [self._prompts(query.context) for query in queries]
+            prompts = [self._prompts(query.context, seen) for query in queries]
             inputs = (
                 torch.stack([images for images, _ in prompts]),
                 torch.stack([masks for _, masks in prompts]),
                 torch.stack([seen.tensor(query.image) for query in queries]),
             )
             with self._turns, torch.inference_mode():
-                painted = self.model(*(part.to(self.device, self.dtype) for part in inputs), kind)
+                images, masks, pictures = (part.to(self.device, self.dtype) for part in inputs)
+                painted = self._compute(images, masks, pictures, kind)
                 return list(canvas.probability(painted).cpu())
         except (RuntimeError, MemoryError) as error:
             if not devices.is_out_of_memory(error):
                 raise
         # Not inside `except`: the error's frames would keep the failed batch's memory.
+        if isinstance(self._compute, Graphs):
+            self._compute.clear()
         devices.release(self.device)
         return None
 
-    def _prompts(self, context: Context) -> tuple[Tensor, Tensor]:
+    def _prompts(self, context: Context, seen: "_Seen") -> tuple[Tensor, Tensor]:
         """Images and painted masks of a context's prompts, both `[P, 3, S, S]` float32.
 
         Examples are ordered by content: the network reads a row of the first prompt beyond what it averages, so any
         other order would let the caller's order matter.
         """
+        same = (*map(id, context.examples), id(context.prompt))
+        if seen.prompts is not None and seen.prompts[0] == same:
+            return seen.prompts[1]
         size = self.image_size
-        ordered = sorted(map(self._examples.prepare, context.examples), key=lambda example: example.digest)
+        prepared = [seen.example(example, self._examples) for example in context.examples]
+        ordered = sorted(prepared, key=lambda example: example.digest)
         images, masks = [], []
         if context.prompt is not None:
             images.append(_learned(context.prompt.image, size))
@@ -224,7 +270,9 @@ class Segmenter:
             picture, mask = _mosaic(ordered[low:high], size)
             images.append(canvas.normalise(torch.from_numpy(picture).permute(2, 0, 1)))
             masks.append(canvas.paint(torch.from_numpy(mask)))
-        return torch.stack(images), torch.stack(masks)
+        prompts = torch.stack(images), torch.stack(masks)
+        seen.prompts = same, prompts
+        return prompts
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,17 +314,33 @@ class _ExampleCache:
         return prepared
 
 
-class _QueryPictures:
-    """Query pictures of one call, resized once although several labels ask for them."""
+class _Seen:
+    """What one call has seen: pictures of several labels, examples of several queries, and the last context's prompts.
+
+    By identity, as the caller's queries keep all of it alive during the call.
+    """
 
     def __init__(self, size: int) -> None:
+        self.prompts: tuple[tuple[int, ...], tuple[Tensor, Tensor]] | None = None
         self._size = size
         self._tensors: dict[int, Tensor] = {}
+        self._guides: dict[int, Guide] = {}
+        self._examples: dict[int, _Prepared] = {}
+
+    def example(self, example: Example, kept: _ExampleCache) -> _Prepared:
+        if id(example) not in self._examples:
+            self._examples[id(example)] = kept.prepare(example)
+        return self._examples[id(example)]
 
     def tensor(self, image: NDArray[Any]) -> Tensor:
-        if id(image) not in self._tensors:  # the caller's queries keep their images alive during the call
+        if id(image) not in self._tensors:
             self._tensors[id(image)] = canvas.image_tensor(image, self._size)
         return self._tensors[id(image)]
+
+    def guide(self, image: NDArray[Any]) -> Guide:
+        if id(image) not in self._guides:
+            self._guides[id(image)] = Guide(canvas.to_rgb(image))
+        return self._guides[id(image)]
 
 
 class _Turns:

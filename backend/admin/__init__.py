@@ -2,11 +2,14 @@
 
 from fastapi import APIRouter, Depends
 
-from backend.admin import examples, projects, prompts, tunings
+from backend.admin import examples, figures, projects, prompts, tunings
 from backend.admin.answers import problems
 from backend.admin.guard import guard
 from backend.jobs import Jobs
 from backend.wiring import Backend
+
+SUBJECTS = (projects, figures, examples, tunings, prompts)
+"""What the API is about: modules, each with its `routes(backend, jobs)`."""
 
 TAGS = [
     {
@@ -45,6 +48,6 @@ def router(backend: Backend, jobs: Jobs) -> APIRouter:
         responses=problems(401, 403, 503),
         generate_unique_id_function=lambda route: route.name,  # what generated clients call their functions
     )
-    for subject in (projects, examples, tunings, prompts):
+    for subject in SUBJECTS:
         routes.include_router(subject.routes(backend, jobs))
     return routes

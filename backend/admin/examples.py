@@ -1,16 +1,22 @@
 """Examples: the approved masks in the pools, and the alarm about those that harm the others."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Path
 from pydantic import Field
 
+from backend import dropped
 from backend.admin import answers
 from backend.admin.answers import Answer, Key, problems
+from backend.errors import Refused
 from backend.findings import Finding
-from backend.jobs import Jobs
+from backend.jobs import Jobs, ask_again
 from backend.label_config import Target
 from backend.store import ExampleInfo
 from backend.store.records import ApprovalKind
 from backend.wiring import Backend
+
+ExampleKey = Annotated[str, Path(description="The example's `key`.", min_length=1, max_length=64)]
 
 
 class Example(Answer):
@@ -78,6 +84,16 @@ class Measuring(Answer):
     )
 
 
+class Dropped(Answer):
+    """An example that somebody took out of use."""
+
+    key: str = Field(description="Of the example.")
+    target: str = Field(description="Target id, `control/image/label`.")
+    task: int = Field(description="Label Studio's number of the task.")
+    annotation: int = Field(description="Label Studio's number of the annotation.")
+    at: float = Field(description="Unix seconds.")
+
+
 def routes(backend: Backend, jobs: Jobs) -> APIRouter:
     """Routes about examples."""
     router = APIRouter(prefix="/projects/{key}", tags=["examples"], responses=problems(404, 422))
@@ -88,6 +104,35 @@ def routes(backend: Backend, jobs: Jobs) -> APIRouter:
         project = answers.project_key(backend, key)
         findings = backend.alarm.findings(project).by_key
         return [_example(info, target, findings.get(info.key)) for info, target in _pool(backend, project)]
+
+    @router.get("/examples/dropped", summary="List what was taken out of use")
+    def list_dropped(key: Key) -> list[Dropped]:
+        """Examples that can be put back, the last first."""
+        project = answers.project_key(backend, key)
+        gone = dropped.listed(backend.store, project, backend.store.pool(project))
+        return [_dropped(one) for one in gone]
+
+    @router.post("/examples/{example}/drop", summary="Take an example out of use", responses=problems(409))
+    def drop_example(key: Key, example: ExampleKey) -> Dropped:
+        """Predict without it from the next request on; its annotation stays in Label Studio, and the revision moves."""
+        project = answers.project_key(backend, key)
+        (gone,) = dropped.drop(backend.store, project, [example])
+        ask_again(backend, jobs, project)
+        return _dropped(gone)
+
+    @router.post(
+        "/examples/{example}/restore", status_code=202, summary="Put an example back", responses=problems(409)
+    )
+    def restore_example(key: Key, example: ExampleKey) -> Dropped:
+        """Read its annotation again from Label Studio, which takes the worker some seconds."""
+        project = answers.project_key(backend, key)
+        if not backend.label_studio.configured:
+            raise Refused(
+                "It is read from Label Studio again: set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY."
+            )
+        back = dropped.put_back(backend.store, project, example)
+        jobs.reconcile(project)
+        return _dropped(back)
 
     @router.post("/examples/measure", status_code=202, summary="Measure which examples harm the others")
     def measure_examples(key: Key) -> Measuring:
@@ -150,3 +195,7 @@ def _suspect(info: ExampleInfo, target: Target | None, finding: Finding) -> Susp
         finds=finding.finds,
         agrees=finding.agrees,
     )
+
+
+def _dropped(one: dropped.Dropped) -> Dropped:
+    return Dropped(key=one.key, target=one.target, task=one.task, annotation=one.annotation, at=one.at)

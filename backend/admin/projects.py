@@ -5,7 +5,8 @@ from pydantic import Field
 
 from backend.admin import answers, prompts, tunings
 from backend.admin.answers import Answer, Key, problems
-from backend.jobs import Jobs
+from backend.errors import Refused
+from backend.jobs import Jobs, ask_again
 from backend.store.records import TaskStatus
 from backend.wiring import Backend
 
@@ -70,7 +71,13 @@ class Prediction(Answer):
     seconds: float = Field(description="How long it took, image included.")
 
 
-def routes(backend: Backend, _jobs: Jobs) -> APIRouter:
+class Refresh(Answer):
+    """That predictions are made anew."""
+
+    revision: str = Field(description="The `model_version` that they will have.")
+
+
+def routes(backend: Backend, jobs: Jobs) -> APIRouter:
     """Routes about projects and tasks."""
     router = APIRouter(prefix="/projects", tags=["projects"])
     one = problems(404, 422)
@@ -99,6 +106,24 @@ def routes(backend: Backend, _jobs: Jobs) -> APIRouter:
             )
             for state in states
         ]
+
+    @router.post(
+        "/{key}/refresh", status_code=202, summary="Predict tasks anew", responses=one | problems(409)
+    )
+    def refresh_predictions(key: Key) -> Refresh:
+        """Queue a pass over the project's unlabeled tasks; those that have a prediction of this revision keep it."""
+        project = answers.project_key(backend, key)
+        if not backend.label_studio.configured:
+            raise Refused(
+                "Predictions are pushed to Label Studio: set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY."
+            )
+        if backend.settings.pre_annotate_limit == 0:
+            raise Refused("PRE_ANNOTATE is off: nothing is predicted ahead.")
+        snapshot = answers.take(backend, project)
+        if not snapshot.ready:
+            raise Refused("Nothing has been approved yet.")
+        ask_again(backend, jobs, project)
+        return Refresh(revision=snapshot.revision)
 
     @router.get("/{key}/tasks/{task}/predictions", summary="List a task's predictions", responses=one)
     def list_predictions(key: Key, task: answers.Task) -> list[Prediction]:

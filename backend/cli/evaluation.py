@@ -22,6 +22,11 @@ def evaluate(
     tune: Annotated[
         bool, typer.Option("--tune", help="Measure tuned prompts too: minutes for every class on a CPU.")
     ] = False,
+    boundary: Annotated[bool, typer.Option("--boundary", help="Measure boundary F too, as DAVIS.")] = False,
+    objects: Annotated[
+        bool, typer.Option("--objects", help="Measure object F1 too: objects parted as with INSTANCES.")
+    ] = False,
+    edges: Annotated[str | None, typer.Option(help="guided or off, instead of EDGES.")] = None,
     checkpoint: Annotated[str | None, typer.Option(help="Instead of CHECKPOINT.")] = None,
     device: Annotated[str | None, typer.Option(help="Instead of DEVICE.")] = None,
     json_file: Annotated[
@@ -29,19 +34,27 @@ def evaluate(
     ] = None,
 ) -> None:
     """Measure mIoU and seconds an image, with examples chosen by a fixed rule."""
-    settings = settings_with({"checkpoint": checkpoint, "device": device})
+    settings = settings_with({"checkpoint": checkpoint, "device": device, "edges": edges})
     counts = _numbers(shots)
 
-    from model.evaluation import evaluate_folder  # loads torch
+    from model.evaluation import Extra, evaluate_folder  # loads torch
     from model.segmenter import Segmenter
     from model.tuned_evaluation import evaluate_tuned
 
-    segmenter = Segmenter.load(settings.checkpoint, settings.device, ensemble=settings.ensemble)
+    segmenter = Segmenter.load(
+        settings.checkpoint, settings.device, ensemble=settings.ensemble, guided=settings.edges == "guided"
+    )
+    asked: dict[Extra, bool] = {"boundary_f": boundary, "object_f1": objects}
+    wanted = [extra for extra, is_asked in asked.items() if is_asked]
     caption = None
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task(f"{folder.name}", total=None)
         report = evaluate_folder(
-            folder, segmenter, counts, lambda done, total: bar.update(task, completed=done, total=total)
+            folder,
+            segmenter,
+            counts,
+            lambda done, total: bar.update(task, completed=done, total=total),
+            wanted,
         )
         if tune:
             tuning = bar.add_task("tuning", total=None)
@@ -55,11 +68,18 @@ def evaluate(
             caption = f"{tuned.tunings} prompts learned, {tuned.with_companions} used with companions"
             caption += f"; {tuned.seconds / max(tuned.tunings, 1):.0f} s a prompt"
     table = Table(title=f"{report.dataset}, {report.checkpoint}", caption=caption)
-    for heading in ("shots", "method", "mIoU", "s / image", "queries"):
+    names = {"boundary_f": "boundary F", "object_f1": "object F1"}
+    for heading in ("shots", "method", "mIoU", "s / image", "queries", *(names[extra] for extra in wanted)):
         table.add_column(heading, justify="right")
     for row in report.rows:
+        figures = [f"{row.extras[extra]:.3f}" if extra in row.extras else "" for extra in wanted]
         table.add_row(
-            str(row.shots), row.method, f"{row.miou:.3f}", f"{row.seconds_per_image:.3f}", str(row.queries)
+            str(row.shots),
+            row.method,
+            f"{row.miou:.3f}",
+            f"{row.seconds_per_image:.3f}",
+            str(row.queries),
+            *figures,
         )
     console.print(table)
     if json_file is not None:

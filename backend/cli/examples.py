@@ -4,15 +4,20 @@ import json
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
+from numpy.typing import NDArray
 from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
+from backend import dropped
+from backend.cli import example_folder
 from backend.cli.main import app, console
-from backend.cli.projects import DataDir, Project, built, opened
+from backend.cli.projects import DataDir, Opened, Project, built, opened
 from backend.errors import NotFound
 from backend.findings import read_findings
+from backend.store import StoredExample
 
 examples = typer.Typer(help="What the backend has learned from.", no_args_is_help=True)
 app.add_typer(examples, name="examples")
@@ -83,43 +88,80 @@ def drop_examples(
                     f"'{given}' begins {len(meant)} keys of the project.", remedy="See: examples list."
                 )
             chosen.add(meant[0])
-        found.store.drop_examples(chosen)
-        found.store.move_generation(found.key)
+        dropped.drop(found.store, found.key, chosen)
     console.print(f"{len(chosen)} dropped.")
 
 
 @examples.command("export")
 def export_examples(
     project: Project,
-    folder: Annotated[Path, typer.Argument(help="Folder to write to: images/ and annotations.json (COCO).")],
+    folder: Annotated[
+        Path,
+        typer.Argument(help="New folder to write to: annotations.json (COCO), images/, masks/ and labels/."),
+    ],
+    force: Annotated[
+        bool, typer.Option("--force", help="Throw away what an earlier export wrote there.")
+    ] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Write the pool as a COCO dataset, at the size at which examples are kept."""
+    """Write the pool as a COCO dataset and as PNG masks, at the size at which examples are kept.
+
+    `evaluate` and `predict --examples` take the folder.
+    """
     from backend import coco
-    from backend.store.pictures import unpack_mask
 
     with opened(data_dir, project) as found:
-        names = {target.id: target.label for target in found.snapshot.config.targets}
-        stored = found.store.examples([info.key for pool in found.snapshot.pool.values() for info in pool])
+        labels = list(dict.fromkeys(target.label for target in found.snapshot.config.targets))
+        images = _images(found)
         approvals = found.store.approvals(found.key)
-    (folder / "images").mkdir(parents=True, exist_ok=True)
-    images: dict[str, coco.LabeledImage] = {}
-    for example in sorted(stored.values(), key=lambda example: (example.info.task, example.info.at)):
-        label = names.get(example.info.target)
-        if label is None:
-            continue
-        image = example.info.target.split("/")[1]
-        name = f"{image}-{example.info.task}-{example.info.annotation}.png"
-        mask = unpack_mask(example.mask)
-        (folder / "images" / name).write_bytes(example.image)
-        known = images.setdefault(name, coco.LabeledImage(name, mask.shape[0], mask.shape[1], {}))
-        images[name] = coco.LabeledImage(name, known.height, known.width, {**known.masks, label: mask})
+    example_folder.clear(folder, force=force)
+    (folder / "images").mkdir(parents=True)
+    for name, (example, _) in images.items():
+        (folder / "images" / f"{name}.png").write_bytes(example.image)
+    listed = []
+    for name, (_, masks) in images.items():
+        height, width = next(iter(masks.values())).shape
+        listed.append(coco.LabeledImage(f"{name}.png", height, width, masks))
+    dataset = coco.dataset(listed, labels)
+    (folder / example_folder.COCO).write_text(json.dumps(dataset), encoding="utf-8")
+    shared = sum(
+        example_folder.write_masks(folder, name, masks, labels) for name, (_, masks) in images.items()
+    )
+    taught = {(example.info.task, example.info.annotation) for example, _ in images.values()}
     for approval in approvals:
-        if not any(name.endswith(f"-{approval.task}-{approval.annotation}.png") for name in images):
+        if (approval.task, approval.annotation) not in taught:
             console.print(f"annotation {approval.annotation} of task {approval.task} has no mask: left out")
-    dataset = coco.dataset(list(images.values()), list(names.values()))
-    (folder / "annotations.json").write_text(json.dumps(dataset), encoding="utf-8")
-    console.print(f"{len(dataset['annotations'])} masks on {len(images)} images in {folder}.")
+    if shared:
+        console.print(
+            f"{shared} pixels have several labels; in masks/ they have the last one, in labels/ each."
+        )
+    console.print(
+        f"{len(dataset['annotations'])} masks on {len(images)} images in {escape(str(folder))}.",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _images(found: Opened) -> dict[str, tuple[StoredExample, dict[str, NDArray[np.bool_]]]]:
+    """Each annotated image by the name that its files get: an example that has its pixels, and its masks by label."""
+    from backend.store.pictures import unpack_mask
+
+    targets = {target.id: target for target in found.snapshot.config.targets}
+    shown = example_folder.file_names(image for image, _ in found.snapshot.config.images())
+    stored = found.store.examples([info.key for pool in found.snapshot.pool.values() for info in pool])
+    images: dict[str, tuple[StoredExample, dict[str, NDArray[np.bool_]]]] = {}
+    for example in sorted(stored.values(), key=lambda example: (example.info.task, example.info.at)):
+        target = targets.get(example.info.target)
+        if target is None:
+            continue
+        name = f"task-{example.info.task}-annotation-{example.info.annotation}"
+        if len(shown) > 1:
+            name += f"-{shown[target.image]}"
+        masks = images.setdefault(name, (example, {}))[1]
+        mask = unpack_mask(example.mask)
+        before = masks.get(target.label)  # there is one where two controls have the label
+        masks[target.label] = mask if before is None else before | mask
+    return images
 
 
 def _recheck(task: int, reason: str) -> None:

@@ -39,7 +39,16 @@ def settings_with(overrides: Mapping[str, Any]) -> Settings:
 
 def main() -> None:
     """Run the command in `sys.argv`."""
-    from backend.cli import evaluation, examples, prompts, serving, store, tasks, tuning  # noqa: F401  # registers the commands
+    from backend.cli import (  # noqa: F401 - registers the commands
+        evaluation,
+        examples,
+        predicting,
+        prompts,
+        serving,
+        store,
+        tasks,
+        tuning,
+    )
 
     try:
         app()

@@ -59,15 +59,15 @@ def opened(data_dir: Path | None, project: int) -> Iterator[Opened]:
 
 
 @contextmanager
-def built(data_dir: Path | None, project: int) -> Iterator[tuple["Backend", str]]:
-    """A backend, since only it has the checkpoint, and the project's key; loads torch.
+def built(data_dir: Path | None, project: int, **overrides: object) -> Iterator[tuple["Backend", str]]:
+    """A backend, since only it has the checkpoint, and the project's key; loads torch. `overrides`: of settings.
 
     Raises:
         NotFound: if the project has never been seen.
         StoreError: if the store cannot be used.
         CheckpointError: if the checkpoint cannot be loaded.
     """
-    settings = settings_with({"data_dir": data_dir})
+    settings = settings_with({"data_dir": data_dir, **overrides})
 
     from backend.wiring import build
 

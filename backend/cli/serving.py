@@ -1,12 +1,13 @@
 """`serve` and `worker`: the two processes that run for long."""
 
 import json
+import logging
 import os
 import signal
 import socket
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +16,12 @@ import typer
 
 from backend.cli.main import app, console, settings_with
 from backend.errors import BackendError
+from backend.metrics import Metrics
 from backend.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_TO_END = (signal.SIGTERM, signal.SIGINT)
 
 DataDir = Annotated[Path | None, typer.Option(help="Folder for store and queue (DATA_DIR).")]
 
@@ -26,7 +32,7 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to listen on (PORT).")] = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Answer Label Studio; starts and supervises a worker unless WORKER=off."""
+    """Answer Label Studio; learns and predicts ahead in a worker process, or itself (WORKER)."""
     settings = settings_with({"BACKEND_HOST": host, "port": port, "data_dir": data_dir})
     _refuse_taken_port(settings)
     _share_cores(1)
@@ -41,9 +47,12 @@ def serve(
     from backend.wiring import build, configure_logging
 
     configure_logging(settings)
-    backend = build(settings)
+    backend = build(settings, patient=True)
     parse("<View/>")  # the SDK's parser takes most of a second to import: not within the first look
+    where = _where_to_work(settings, backend.segmenter.device.type)
     worker = Supervisor([sys.executable, "-m", "backend", "worker", "--listen"], _environment(settings))
+    jobs = Jobs(settings, backend if where == "inside" else None)
+    lanes = _Lanes(jobs.run)
 
     def learned(hostname: str, access_token: str) -> None:
         if access_token:
@@ -51,17 +60,22 @@ def serve(
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        if settings.worker == "on":
+        if where == "on":
             worker.start()
+        elif where == "inside":
+            lanes.start()
         console.print(
             f"SegGPT ({backend.checkpoint}, {backend.segmenter.device}) on http://{settings.host}:{settings.port}"
         )
         yield
         worker.stop()
-        backend.close()
+        if lanes.stop():
+            backend.close()
+        else:
+            _leave_at_once()
 
     uvicorn.run(
-        create_app(backend, Jobs(settings), lifespan, learned),
+        create_app(backend, jobs, lifespan, learned),
         host=settings.host,
         port=settings.port,
         log_config=None,
@@ -84,9 +98,8 @@ def worker(
 
     configure_logging(settings)
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    backend = build(settings)
+    _set_on_signals(stop)
+    backend = build(settings, patient=True)
 
     def hear() -> None:
         for line in sys.stdin:
@@ -96,8 +109,87 @@ def worker(
 
     if listen:
         threading.Thread(target=hear, name="stdin", daemon=True).start()
-    Jobs(settings, backend).run(stop)
-    backend.close()
+    _show_figures(settings, backend.metrics)
+    ended = Jobs(settings, backend).run(stop)
+    for number in _TO_END:
+        signal.signal(number, signal.SIG_IGN)  # it is ending already; Python's own end would let them kill
+    if ended:
+        backend.close()
+    else:
+        _leave_at_once()
+
+
+def _set_on_signals(stop: threading.Event) -> None:
+    """Let SIGTERM and SIGINT set an event.
+
+    A thread does it that is told by the system's own handler. A handler in Python runs in the middle of whatever the
+    main thread does, and would wait for the event's lock for ever where that holds it, be it in an earlier handler.
+    """
+    heard, told = socket.socketpair()
+    told.setblocking(False)
+    signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+
+    def hear() -> None:
+        with told:
+            while heard.recv(1):
+                stop.set()
+
+    for number in _TO_END:
+        signal.signal(number, lambda *_: None)
+    threading.Thread(target=hear, name="signals", daemon=True).start()
+
+
+def _show_figures(settings: Settings, metrics: Metrics) -> None:
+    """Answer `/metrics` where a port is set; a worker without figures is better than none."""
+    if not settings.worker_metrics_port:
+        return
+    try:
+        metrics.show(settings.host, settings.worker_metrics_port)
+    except OSError as error:
+        log.warning("WORKER_METRICS_PORT %d: no figures: %s", settings.worker_metrics_port, error)
+
+
+def _where_to_work(settings: Settings, device: str) -> str:
+    """`on`, `inside` or `off`. A GPU's memory is dear: there one process holds the weights once, for all."""
+    if settings.worker != "auto":
+        return settings.worker
+    return "inside" if device == "cuda" else "on"
+
+
+class _Lanes:
+    """The worker's lanes in a thread of this process."""
+
+    def __init__(self, run: Callable[[threading.Event], bool]) -> None:
+        self._run = run
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="worker", daemon=True)
+        self._ended = True
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._ended = False
+        self._thread.start()
+
+    def stop(self) -> bool:
+        """Let jobs come to their end for some seconds; whether all have, so that what they use may be closed."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        return self._ended
+
+    def _work(self) -> None:
+        try:
+            self._ended = self._run(self._stop)
+        except Exception:  # nobody would learn any more, unseen: whoever started the server starts it again
+            log.exception("the worker's lanes have failed; the server ends")
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _leave_at_once() -> None:
+    """End the process while threads still work: closing what they use would let each of them fail, with a page."""
+    log.warning("the worker ends in the middle of a job, which is done again later")
+    logging.shutdown()
+    os._exit(0)
 
 
 def _share_cores(part: int) -> None:

@@ -1,11 +1,9 @@
-"""`sync`, `predict`, `doctor`: what is done once, about projects or pictures."""
+"""`sync`, `doctor`: what is done once, about projects."""
 
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
-from PIL import Image
 from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
@@ -55,49 +53,6 @@ def sync(
     backend.close()
     if failed:
         raise typer.Exit(1)
-
-
-@app.command()
-def predict(
-    pictures: Annotated[Path, typer.Argument(help="A picture or a folder of pictures.")],
-    examples: Annotated[Path, typer.Option(help="Folder with images/ and masks/*.png of the same names.")],
-    out: Annotated[Path, typer.Option(help="Folder for masks and previews.")] = Path("predictions"),
-    checkpoint: Annotated[str | None, typer.Option(help="Instead of CHECKPOINT.")] = None,
-    device: Annotated[str | None, typer.Option(help="Instead of DEVICE.")] = None,
-) -> None:
-    """Segment pictures by examples, without Label Studio; writes a mask and a preview of each."""
-    settings = settings_with({"checkpoint": checkpoint, "device": device})
-    found = [file for file in sorted(pictures.glob("*")) if file.is_file()] or [pictures]
-    if not found[0].is_file():
-        raise BadRequest(f"There is no picture at {pictures}.")
-
-    from backend.images.decoding import decode  # loads torch
-    from model.canvas import to_mask
-    from model.example import Context, Example
-    from model.segmenter import Query, Segmenter
-
-    pairs = []
-    for mask_file in sorted((examples / "masks").glob("*.png")):
-        for image_file in (examples / "images").glob(f"{mask_file.stem}.*"):
-            with Image.open(mask_file) as picture:
-                # 255 is "ignore" in a palette of classes, but plain white in a black-and-white mask.
-                indices = np.array(picture if picture.mode == "P" else picture.convert("L"))
-                mask = (indices > 0) & (indices < 255) if picture.mode == "P" else to_mask(indices)
-            image = decode(image_file.read_bytes(), settings.max_image_pixels)
-            pairs.append(Example(mask_file.stem, image, mask))
-    if not pairs:
-        raise BadRequest(f"{examples} holds no pair images/NAME.* and masks/NAME.png.")
-    segmenter = Segmenter.load(settings.checkpoint, settings.device, ensemble=settings.ensemble)
-    context = Context(tuple(pairs[: settings.shots]))
-    out.mkdir(parents=True, exist_ok=True)
-    for path in track(found, "segmenting", console=console, transient=True):
-        image = decode(path.read_bytes(), settings.max_image_pixels)
-        mask = segmenter.segment([Query(image, context)])[0] >= settings.threshold
-        Image.fromarray(mask.astype(np.uint8) * 255).save(out / f"{path.stem}.mask.png")
-        preview = image.copy()
-        preview[mask] = preview[mask] // 2 + np.array([127, 0, 64], np.uint8)
-        Image.fromarray(preview).save(out / f"{path.stem}.preview.jpg", quality=90)
-    console.print(f"{len(found)} masks and previews in {out}, by {len(context)} examples.")
 
 
 @app.command()

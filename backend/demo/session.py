@@ -194,12 +194,21 @@ class Session:
 
     # -- connection ----------------------------------------------------------------------------------------------
     def connect(self, project: int, url: str, title: str = "SegGPT") -> int:
-        """Connect a backend to a project, which registers its webhook too; returns Label Studio's id of it."""
-        return int(self.call("POST", "/api/ml/", json={"project": project, "url": url, "title": title})["id"])
+        """Connect a backend to a project, for its smart tools too; registers its webhook. Returns Label Studio's id of it."""
+        body = {"project": project, "url": url, "title": title, "is_interactive": True}
+        return int(self.call("POST", "/api/ml/", json=body)["id"])
 
     def backends(self, project: int) -> list[dict[str, Any]]:
         """The backends connected to a project; Label Studio looks after each when asked."""
         return [dict(found) for found in self.call("GET", "/api/ml/", params={"project": project})]
+
+    def point_at(self, backend: int, task: int, hints: Sequence[Mapping[str, Any]]) -> Any:
+        """What the editor gets for clicks or boxes of a smart tool: the backend's prediction, `[]` for none."""
+        body = {"task": task, "context": {"result": list(hints)}}
+        answer = self.call("POST", f"/api/ml/{backend}/interactive-annotating", json=body)
+        if answer.get("errors"):
+            raise LabelStudioError(f"Label Studio got no suggestion: {answer['errors']}")
+        return answer["data"]
 
     def start_training(self, backend: int) -> None:
         """What the button "Start training" sends."""

@@ -13,10 +13,10 @@ from urllib.parse import quote, urljoin
 
 import httpcore
 
-from backend.errors import ImageError
+from backend.errors import ImageError, Unreachable
 from backend.images.addresses import CheckedNetwork
 from backend.label_studio import LabelStudio, Origin
-from backend.label_studio.connection import detail_of
+from backend.label_studio.connection import NOT_NOW, detail_of, not_now, unreachable
 
 MAX_REDIRECTS = 5
 _REDIRECTS = {301, 302, 303, 307, 308}
@@ -67,7 +67,7 @@ class Downloader:
 
         Raises:
             ImageError: with what to do about it.
-            LabelStudioError: if Label Studio refused the token or could not be asked for one.
+            LabelStudioError: if Label Studio refused the token or gave no answer.
         """
         deadline = self._clock() + self._timeout
         for _ in range(MAX_REDIRECTS + 1):
@@ -107,11 +107,14 @@ class Downloader:
                 )
                 return _Answer(response.status, answered, content)
         except httpcore.TimeoutException:
-            raise ImageError(
-                f"{origin} did not give the image within {self._timeout:g} s.",
-                remedy="Look at the connection, or raise IMAGE_TIMEOUT.",
-            ) from None
+            said = f"{origin} did not give the image within {self._timeout:g} s."
+            remedy = "Look at the connection, or raise IMAGE_TIMEOUT."
+            if str(origin) == self._label_studio.origin:
+                raise Unreachable(said, remedy=remedy, slow=True) from None
+            raise ImageError(said, remedy=remedy) from None
         except (httpcore.NetworkError, httpcore.ProtocolError, ssl.SSLError) as error:
+            if str(origin) == self._label_studio.origin:
+                raise unreachable(origin, _reason(error)) from None
             raise ImageError(f"The image could not be fetched from {origin} ({_reason(error)}).") from None
 
     def _is_trusted(self, origin: Origin) -> bool:
@@ -153,6 +156,8 @@ class Downloader:
     def _refused_by_label_studio(self, answer: _Answer, url: str) -> Exception:
         if answer.status in (401, 403):
             return self._label_studio.refusal(answer.status, detail_of(answer.content))
+        if answer.status in NOT_NOW:
+            return not_now(_origin(url), answer.status)
         path = _target(url).split("?")[0]
         remedy = ""
         if answer.status in (404, 500):  # 500 is its answer for an upload that it does not know

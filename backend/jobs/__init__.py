@@ -14,8 +14,11 @@ from typing import Any
 
 from huey import Huey
 
+from backend import troubles
 from backend.errors import LabelStudioError, NotFound, Refused, StoreError
 from backend.jobs.lanes import QUEUE_TROUBLES, LaneConsumer, open_lane
+from backend.jobs.queue_log import QueueLog
+from backend.label_studio import is_outage
 from backend.learner import Learnt
 from backend.pre_annotation import PREDICTING, STEP_TASKS, Step
 from backend.settings import Settings
@@ -30,13 +33,14 @@ _LEASE = 20.0  # renewed all the time
 _ABANDONED = 60.0  # seconds without a step, after which a pass ahead has died with its worker
 _LEARN_LEASE = 30.0  # renewed with every event; what a worker that died held is free after so long
 _GIVE_WAY = 0.5
-_TROUBLE_PAUSE = 15.0
 _TROUBLES = 40
 _TUNING_LEASE = 20.0  # renewed all the time; what a worker that was killed had begun goes on after so long
 _BUSY_LOOK = 0.05
 _LONGEST_WAIT = 30.0  # for predictions, before each update: slow where people are many, but never at a stand
 _RECONCILE_LEASE = 120.0  # two at a time do no harm; one that was killed must not block for long
+_TIDY_EVERY = 3600.0
 _PASS_EVERY = 600.0  # a pass now and then finds what failed or was not announced
+_PATIENCE = 8.0  # for jobs that are in the middle of something; less than the supervisor has
 _URGENT, _USUAL, _LATER = 100, 50, 10
 
 
@@ -47,6 +51,7 @@ class Jobs:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         self._backend = backend
         self._every = settings.reconcile_every
+        self._queue_log = QueueLog()
         self.events = open_lane("events", settings)
         self.predictions = open_lane("predictions", settings)
         self.tuning = open_lane("tuning", settings)
@@ -63,7 +68,9 @@ class Jobs:
         def job(*args: Any) -> None:
             if self._backend is None:
                 raise RuntimeError("jobs run in a worker only")
-            function(self._backend, self, *args)
+            metrics, name = self._backend.metrics, function.__name__
+            with metrics.jobs.labels(name).time(), metrics.job_failures.labels(name).count_exceptions():
+                function(self._backend, self, *args)
 
         job.__module__, job.__name__ = function.__module__, function.__name__
         task = lane.task(priority=priority, name=function.__name__)(job)
@@ -74,8 +81,9 @@ class Jobs:
                     task.schedule(args=args, delay=delay)
                 else:
                     task(*args)
+                self._queue_log.over()
             except QUEUE_TROUBLES as error:  # what the job is about is stored: the next look finds it
-                log.warning("job %s not queued: %s", function.__name__, error)
+                self._queue_log.met(error)
 
         return enqueue
 
@@ -115,8 +123,16 @@ class Jobs:
         return {name: lane.pending_count() + lane.scheduled_count() for name, lane in lanes.items()}
 
     # -- run -----------------------------------------------------------------------------------------------------
-    def run(self, stop: threading.Event) -> None:
-        """Work on all lanes until `stop` is set."""
+    def run(self, stop: threading.Event) -> bool:
+        """Work on all lanes until `stop` is set, and let jobs come to their end for some seconds more.
+
+        Returns whether all have. Where not, their threads still use the backend: the process is to end without closing
+        it. What they were at is done again, as after a crash.
+        """
+        with self._queue_log.listening():
+            return self._run(stop)
+
+    def _run(self, stop: threading.Event) -> bool:
         consumers = [
             LaneConsumer(
                 lane, workers=workers, periodic=False, initial_delay=0.05, max_delay=0.2, backoff=1.2
@@ -132,8 +148,10 @@ class Jobs:
         self.stopping.set()
         for consumer in consumers:
             consumer.stop()
-        for thread in threads:
-            thread.join(timeout=10)
+        deadline = time.monotonic() + _PATIENCE
+        for thread in threads:  # one that was just beginning starts others, and only then sees the end
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return all(consumer.ended(deadline) for consumer in consumers)
 
 
 def ask_again(backend: Backend, jobs: Jobs, project: str) -> None:
@@ -151,14 +169,19 @@ def learn(backend: Backend, jobs: Jobs, project: str) -> None:
     owner = uuid.uuid4().hex
     tried: set[int] = set()
     while fresh := [event for event in _pending(backend, project) if event.id not in tried]:
+        if jobs.stopping.is_set():  # the next worker's first look takes them up
+            return
         if not backend.store.acquire(f"learn:{project}", owner, _LEARN_LEASE):
             jobs.learn(project, delay=_LEARN_LEASE)  # unless the holder has died
             return
         try:
             for event in fresh:
+                if jobs.stopping.is_set():
+                    return
                 backend.store.acquire(f"learn:{project}", owner, _LEARN_LEASE)
                 tried.add(event.id)
-                _apply(backend, jobs, event)
+                if not _apply(backend, jobs, event):
+                    return
         finally:
             backend.store.release(f"learn:{project}", owner)
 
@@ -167,19 +190,29 @@ def _pending(backend: Backend, project: str) -> list[Event]:
     return [event for event in backend.store.pending_events(1000) if event.project == project]
 
 
-def _apply(backend: Backend, jobs: Jobs, event: Event) -> None:
-    """Apply one event; a bad one is given up after some attempts and must not keep others waiting."""
+def _apply(backend: Backend, jobs: Jobs, event: Event) -> bool:
+    """Apply one event; a bad one is given up after some attempts and must not keep others waiting.
+
+    False where Label Studio is away: then those after it need not be tried, and none is given up.
+    """
+    away = False
     try:
         learnt = backend.learner.apply(event)
         _follow_up(backend, jobs, event.project, learnt)  # before it is forgotten: it may be all that asks
-        trouble = learnt.unread[0][1] if learnt.unread else ""
+        reason, away = learnt.unread[0][1] if learnt.unread else "", learnt.away
     except Exception as error:  # whatever one event does, those after it are applied
-        log.exception("project %s: event %d (%s) cannot be applied", event.project, event.id, event.action)
-        trouble = str(error) or type(error).__name__
-    if trouble and (attempts := backend.store.retry_event(event.id, trouble)) < _ATTEMPTS:
+        said = "project %s: event %d (%s) cannot be applied: %s"
+        page = not isinstance(error, StoreError)  # that a store is away needs none
+        log.error(said, event.project, event.id, event.action, error, exc_info=page)
+        reason = str(error) or type(error).__name__
+    attempts = backend.store.retry_event(event.id, reason) if reason else _ATTEMPTS
+    if away:
+        jobs.learn(event.project, delay=backend.label_studio.trouble.pause)
+    elif attempts < _ATTEMPTS:
         jobs.learn(event.project, delay=min(60.0, 2.0**attempts))
     else:
         backend.store.finish_event(event.id)
+    return not away
 
 
 def reconcile(backend: Backend, jobs: Jobs, project: str) -> None:
@@ -191,13 +224,11 @@ def reconcile(backend: Backend, jobs: Jobs, project: str) -> None:
     try:
         learnt = backend.learner.reconcile(project)
     except (LabelStudioError, NotFound) as error:
-        _say_once(
-            backend, f"reconcile:{project}", f"project {project} not compared with Label Studio: {error}"
-        )
+        troubles.met(backend.store, "reconcile", project, error)
         return
     finally:
         backend.store.release("reconcile", owner)
-    _say_once(backend, f"reconcile:{project}", "")
+    troubles.over(backend.store, "reconcile", project)
     _follow_up(backend, jobs, project, learnt)
 
 
@@ -208,7 +239,7 @@ def left_overs(backend: Backend, jobs: Jobs, project: str, tasks: list[int], tro
     """
     step = _step(backend, project, lambda: backend.pre_annotation.left_overs(project, tasks))
     if step is None and troubles < _TROUBLES:
-        jobs.left_overs(project, tasks, troubles + 1, delay=_TROUBLE_PAUSE)
+        jobs.left_overs(project, tasks, troubles + 1, delay=backend.label_studio.trouble.pause)
     elif step is not None and step.more:
         jobs.left_overs(project, step.left, delay=0.0 if len(step.left) < len(tasks) else _GIVE_WAY)
 
@@ -227,7 +258,7 @@ def pre_annotate(backend: Backend, jobs: Jobs, project: str, after: int = 0, see
         backend.store.set_note(f"pass:{project}", str(time.time()))
         step = _step(backend, project, lambda: backend.pre_annotation.step(project, after, seen))
     if step is None:
-        jobs.pre_annotate(project, after, seen, delay=_TROUBLE_PAUSE)
+        jobs.pre_annotate(project, after, seen, delay=backend.label_studio.trouble.pause)
     elif step.more:
         jobs.pre_annotate(project, step.after, step.seen, delay=_pause(step, after))
     elif backend.store.note(f"again:{project}"):
@@ -278,6 +309,7 @@ def look(backend: Backend, jobs: Jobs) -> None:
     for project in {event.project for event in backend.store.pending_events()}:
         jobs.learn(project)
     _take_up_tunings(backend, jobs)
+    _tidy(backend)
     if not backend.label_studio.configured:
         return
     for record in backend.store.projects():
@@ -291,9 +323,11 @@ def look(backend: Backend, jobs: Jobs) -> None:
                 jobs.pre_annotate(record.key)
             if abandoned := backend.pre_annotation.abandoned(record.key):
                 jobs.left_overs(record.key, abandoned)
-            _say_once(backend, f"look:{record.key}", "")
+            troubles.over(backend.store, "look", record.key)
         except LabelStudioError as error:
-            _say_once(backend, f"look:{record.key}", f"project {record.key} cannot be looked at: {error}")
+            troubles.met(backend.store, "look", record.key, error)
+            if is_outage(error):
+                return  # the same for all
 
 
 def _is_pass_due(backend: Backend, project: str) -> bool:
@@ -302,6 +336,15 @@ def _is_pass_due(backend: Backend, project: str) -> bool:
     stepped = float(backend.store.note(f"pass:{project}") or 0)
     died = bool(stepped) and now - stepped > _ABANDONED and not backend.store.held(f"pre-annotate:{project}")
     return died or now - float(backend.store.note(f"ahead:{project}") or 0) > _PASS_EVERY
+
+
+def _tidy(backend: Backend) -> None:
+    """Now and then forget predictions that nobody needs any more."""
+    for record in backend.store.projects():
+        now = time.time()
+        if now - float(backend.store.note(f"tidied:{record.key}") or 0) > _TIDY_EVERY:
+            backend.store.set_note(f"tidied:{record.key}", str(now))
+            backend.pre_annotation.tidy(record.key)
 
 
 def _take_up_tunings(backend: Backend, jobs: Jobs) -> None:
@@ -342,23 +385,16 @@ def _step(backend: Backend, project: str, work: Callable[[], Step]) -> Step | No
     try:
         step = work()
     except LabelStudioError as error:
-        _say_once(backend, f"push:{project}", f"project {project}: predictions not pushed: {error}")
+        troubles.met(backend.store, "push", project, error)
         return None
     except StoreError:
         log.exception("project %s: step failed", project)
         return None
-    _say_once(backend, f"push:{project}", "")
+    troubles.over(backend.store, "push", project)
+    backend.metrics.pushed.labels(project).inc(step.pushed)
     return step
 
 
 def _pause(step: Step, after: int) -> float:
     """A step that did nothing gave way to a request: come back a little later."""
     return 0.0 if step.pushed or step.removed or step.after > after else _GIVE_WAY
-
-
-def _say_once(backend: Backend, name: str, message: str) -> None:
-    """Log a lasting trouble when it begins, not each time it is met."""
-    if backend.store.note(f"trouble:{name}") != message:
-        backend.store.set_note(f"trouble:{name}", message)
-        if message:
-            log.warning("%s", message)

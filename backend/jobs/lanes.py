@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import time
 from datetime import datetime
 from typing import Any
 
@@ -43,6 +44,14 @@ class LaneConsumer(Consumer):  # type: ignore[misc]  # Huey has no types
 
     def _set_signal_handlers(self) -> None:
         return
+
+    def ended(self, deadline: float) -> bool:
+        """Whether all its threads have ended after it was stopped; waits until `deadline` (`time.monotonic()`)."""
+        every = [self.scheduler, *(thread for _, thread in self.worker_threads)]
+        threads = [thread for thread in every if thread.ident is not None]
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in threads)
 
 
 def open_lane(name: str, settings: Settings) -> Huey:

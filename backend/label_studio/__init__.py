@@ -3,5 +3,6 @@
 from backend.label_studio.client import LabelStudio
 from backend.label_studio.origin import Origin
 from backend.label_studio.records import ProjectInfo
+from backend.label_studio.trouble import is_outage
 
-__all__ = ["LabelStudio", "Origin", "ProjectInfo"]
+__all__ = ["LabelStudio", "Origin", "ProjectInfo", "is_outage"]

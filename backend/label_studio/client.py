@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from backend.errors import LabelStudioError, Unreachable
 from backend.label_studio.connection import Connection
 from backend.label_studio.records import ProjectInfo
+from backend.label_studio.trouble import is_outage
 
 _PAGE = 100  # tasks or projects in one answer
 _IDS_AT_ONCE = 200  # in one request: its address stays below 8 KiB
@@ -28,6 +29,19 @@ class LabelStudio(Connection):
     def whoami(self) -> dict[str, Any]:
         """The token's user: `id`, `email` ..."""
         return dict(self._get("/api/current-user/whoami"))
+
+    def is_away(self) -> bool:
+        """Whether it, asked now, gives no answer or refuses the token; False where no address is known.
+
+        What fails while this is so failed because of it, and is worth another try.
+        """
+        if not self.configured:
+            return False
+        try:
+            self.whoami()
+        except LabelStudioError as error:
+            return is_outage(error)
+        return False
 
     def version(self) -> str:
         """Label Studio's release, e.g. `1.23.2`."""

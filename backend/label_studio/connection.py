@@ -9,7 +9,8 @@ import ssl
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,6 +21,10 @@ from pydantic import SecretStr
 from backend.errors import LabelStudioError, Unauthorized, Unreachable
 from backend.label_studio.credentials import Credentials
 from backend.label_studio.origin import Origin
+from backend.label_studio.trouble import Trouble, is_outage
+
+NOT_NOW = (502, 503, 504)
+"""Said by what stands before Label Studio, or while it starts or has too much to do."""
 
 _BACK_OFF = (0.2, 0.8)  # seconds before the second and the third try
 _REFRESH = "/api/token/refresh/"
@@ -50,9 +55,11 @@ class Connection:
         verify: how certificates are checked.
         clock: monotonic seconds, for the life of access tokens.
         sleep: waits before a repeated request.
+        tells: whether the log is told when an outage begins and ends, as suits what runs for long.
 
     Attributes:
         certificates: how certificates are checked, for whoever fetches with this token.
+        trouble: the outage that lasts now, if any.
     """
 
     def __init__(
@@ -64,6 +71,7 @@ class Connection:
         verify: ssl.SSLContext | bool = True,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        tells: bool = False,
     ) -> None:
         self._key = api_key if isinstance(api_key, SecretStr) else SecretStr(api_key or "")
         self._clock, self._sleep, self._timeout = clock, sleep, timeout
@@ -72,6 +80,7 @@ class Connection:
             timeout=timeout, verify=self.certificates, trust_env=False, follow_redirects=False
         )
         self._close = weakref.finalize(self, self._client.close)
+        self.trouble = Trouble(clock, tells=tells)
         self._lock = threading.Lock()
         self._given_url = url.rstrip("/")
         self._held = self._hold(self._given_url, self._key)
@@ -154,7 +163,14 @@ class Connection:
             Unreachable: if it must be exchanged and Label Studio does not answer.
         """
         held = self._held
-        return held.credentials.header() if _same(held.origin, url) else {}
+        if not _same(held.origin, url):
+            return {}
+        try:
+            return held.credentials.header()
+        except LabelStudioError as error:
+            if is_outage(error):
+                self.trouble.met(error)
+            raise
 
     def renewed_authorization(self, url: str, refused: Mapping[str, str]) -> dict[str, str]:
         """The header to try once more after `refused` was answered with 401; {} where there is no other."""
@@ -205,11 +221,25 @@ class Connection:
             LabelStudioError: upon any other status but 2xx, or an answer that is not JSON.
         """
         held = self._held
-        header = held.credentials.header()
-        response = self._send(held.url, method, path, header, query=query, body=body, timeout=timeout)
-        if response.status_code == 401 and (newer := held.credentials.renewed(header)):
-            response = self._send(held.url, method, path, newer, query=query, body=body, timeout=timeout)
-        return self._read(response, path)
+        with self._watched():
+            header = held.credentials.header()
+            response = self._send(held.url, method, path, header, query=query, body=body, timeout=timeout)
+            if response.status_code == 401 and (newer := held.credentials.renewed(header)):
+                response = self._send(held.url, method, path, newer, query=query, body=body, timeout=timeout)
+            return self._read(response, path)
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Note whether Label Studio can be worked with."""
+        try:
+            yield
+        except LabelStudioError as error:
+            if is_outage(error):
+                self.trouble.met(error)
+            else:
+                self.trouble.over()
+            raise
+        self.trouble.over()
 
     def _hold(self, url: str, key: SecretStr) -> _Held:
         credentials = Credentials(key, partial(self._exchange, url), self._clock)
@@ -274,6 +304,8 @@ class Connection:
             raise LabelStudioError(
                 f"Label Studio answered {path} with a redirect.", remedy=remedy, status=status
             )
+        if status in NOT_NOW:
+            raise not_now(self.origin, status)
         if status >= 400:
             said = self._held.credentials.redact(detail_of(response.content)).rstrip(".")
             message = f"Label Studio answered {path} with {status}{f': {said}' if said else ''}."
@@ -324,10 +356,28 @@ def _repeatable(method: str, error: httpx.TransportError) -> bool:
     )
 
 
-def _unreachable(url: str, method: str, path: str, error: httpx.TransportError) -> Unreachable:
-    if isinstance(error, httpx.TimeoutException):
-        return Unreachable(f"Label Studio did not answer {method} {path} in time.")
+def unreachable(origin: Origin, why: str) -> Unreachable:
+    """What to say where there is no connection, or none that lasts."""
     return Unreachable(
-        f"Label Studio at {Origin.of(url)} cannot be reached ({type(error).__name__}).",
+        f"Label Studio at {origin} cannot be reached ({why}).",
         remedy="Check that it runs and that LABEL_STUDIO_URL is right as seen from the backend.",
     )
+
+
+def not_now(origin: Origin | str, status: int) -> Unreachable:
+    """What to say of an answer that is about this moment only, see `NOT_NOW`."""
+    return Unreachable(
+        f"Label Studio at {origin} answers {status} for now.",
+        remedy="It may be starting, or have too much to do: see its log.",
+        status=status,
+    )
+
+
+def _unreachable(url: str, method: str, path: str, error: httpx.TransportError) -> Unreachable:
+    if isinstance(error, httpx.TimeoutException):
+        return Unreachable(
+            f"Label Studio did not answer {method} {path} in time.",
+            remedy="See whether it has too much to do.",
+            slow=True,
+        )
+    return unreachable(Origin.of(url), type(error).__name__)

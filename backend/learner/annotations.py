@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from backend import regions
 from backend.label_config import LabelConfig, Target
-from backend.protocol import is_id
+from backend.protocol import SUGGESTED, is_id
 from backend.store import Approval
 from backend.store.records import ApprovalKind
 
@@ -42,12 +42,30 @@ def made_in_bulk(annotation: Mapping[str, Any]) -> bool:
     return ours or annotation.get("parent_prediction") is not None
 
 
-def kind(annotation: Mapping[str, Any]) -> ApprovalKind:
-    """Drawn from nothing, corrected from a prediction, or accepted unchanged; by the regions' `origin`."""
-    origins = {str(region.get("origin")) for region in result_of(annotation)}
+def kind(annotation: Mapping[str, Any], config: LabelConfig) -> ApprovalKind:
+    """Drawn from nothing, corrected from a prediction, or accepted unchanged; by the regions' `origin`.
+
+    What a smart tool suggested where somebody pointed counts as corrected. The clicks and boxes themselves do not count.
+    """
+    masks = [region for region in result_of(annotation) if not _is_hint(region, config)]
+    if any(_is_suggestion(region) for region in masks):
+        return "corrected"
+    origins = {str(region.get("origin")) for region in masks}
     if annotation.get("parent_prediction") is None and not origins & {"prediction", "prediction-changed"}:
         return "drawn"
     return "corrected" if origins & {"manual", "prediction-changed"} else "accepted"
+
+
+def _is_suggestion(region: Mapping[str, Any]) -> bool:
+    meta = region.get("meta")
+    return region.get("origin") == "prediction" and isinstance(meta, Mapping) and SUGGESTED in meta
+
+
+def _is_hint(region: Mapping[str, Any], config: LabelConfig) -> bool:
+    """Whether a region is a click or box that a smart tool was asked by, and was left there."""
+    if str(region.get("type")).removesuffix("labels") not in ("keypoint", "rectangle"):
+        return False
+    return all(region.get("from_name") != target.control for target in config.targets)
 
 
 def result_of(annotation: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -56,22 +74,30 @@ def result_of(annotation: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [region for region in result if isinstance(region, Mapping)] if isinstance(result, list) else []
 
 
-def masks(annotation: Mapping[str, Any], targets: Sequence[Target]) -> dict[str, NDArray[np.bool_]]:
+def masks(
+    annotation: Mapping[str, Any], targets: Sequence[Target], max_pixels: int = regions.MAX_PIXELS
+) -> dict[str, NDArray[np.bool_]]:
     """Masks by target id, `[H, W]` bool at the image's size; targets without a mask are left out.
+
+    Args:
+        annotation: as Label Studio gives it.
+        targets: whose masks are wanted.
+        max_pixels: largest image that can be read, so that no larger mask has to be.
 
     Raises:
         RegionError: where a region of a target cannot be read.
     """
     result = result_of(annotation)
-    decoded = {target.id: regions.decode(result, target) for target in targets}
+    decoded = {target.id: regions.decode(result, target, max_pixels) for target in targets}
     return {target: mask for target, mask in decoded.items() if mask is not None}
 
 
 def digest(annotation: Mapping[str, Any], config: LabelConfig) -> str:
-    """Hash of what an annotation says under a label config; incidental fields do not count."""
+    """Hash of what an annotation says under a label config; incidental fields and left-over prompts do not count."""
     says = [
         {name: value for name, value in region.items() if name not in _INCIDENTAL}
         for region in result_of(annotation)
+        if not _is_hint(region, config)
     ]
     spoken = {"result": says, "targets": config.fingerprint}
     return hashlib.sha256(json.dumps(spoken, sort_keys=True, default=str).encode()).hexdigest()[:32]
@@ -93,7 +119,7 @@ def approval(
         project=project,
         task=int(task["id"]),
         annotation=int(annotation["id"]),
-        kind=kind(annotation),
+        kind=kind(annotation, config),
         annotator=annotator if is_id(annotator) else None,
         at=str(annotation.get("updated_at") or annotation.get("created_at") or ""),
         digest=digest(annotation, config),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from backend.errors import ImageError, LabelConfigError, NotFound, RegionError
 from backend.images import ImageLoader
 from backend.label_config import LabelConfig, Target, image_url, parse
-from backend.label_studio import LabelStudio
+from backend.label_studio import LabelStudio, is_outage
 from backend.learner import annotations, kept, pool
 from backend.protocol import as_list, ids_of, is_id, parse_time, project_key, project_number
 from backend.revision import pays_at, project_of
@@ -37,6 +37,7 @@ class Learnt:
         approved: approvals that are new or say something else.
         withdrawn: approvals that are gone.
         unread: task id and reason for approvals whose image or regions could not be read; they are tried again.
+        away: whether the last of them could not because Label Studio is away: what comes after it was left.
         new_tasks: whether there may be tasks to predict ahead.
         read_again: whether the label config changed, so that every approval may teach something else.
         train: whether somebody asked for a tuning.
@@ -46,6 +47,7 @@ class Learnt:
     approved: int = 0
     withdrawn: int = 0
     unread: tuple[tuple[int, str], ...] = ()
+    away: bool = False
     new_tasks: bool = False
     read_again: bool = False
     train: bool = False
@@ -59,6 +61,7 @@ class _Tally:
         self.approved = 0
         self.withdrawn = 0
         self.unread: list[tuple[int, str]] = []
+        self.away = False
 
 
 class Learner:
@@ -203,6 +206,8 @@ class Learner:
         self, project: str, task: Mapping[str, Any], annotation: Mapping[str, Any], tally: _Tally
     ) -> None:
         """Store one approval with its examples; what cannot be read is noted in the tally."""
+        if tally.away:
+            return
         config = self._config(project)
         approval = annotations.approval(project, task, annotation, config)
         known = self._store.approvals(project, tasks=[approval.task])
@@ -210,13 +215,15 @@ class Learner:
         if same and same[0].digest == approval.digest:
             return
         try:
-            masks = annotations.masks(annotation, config.targets)
+            masks = annotations.masks(annotation, config.targets, self._settings.max_image_pixels)
             examples = (
                 [] if self._superfluous(approval, masks) else self._examples(approval, task, masks, config)
             )
         except (ImageError, RegionError) as error:
             tally.unread.append((approval.task, str(error)))
-            log.warning("project %s task %d: approval not usable yet: %s", project, approval.task, error)
+            tally.away = is_outage(error.__cause__) and self._label_studio.is_away()
+            if not tally.away:  # of that the client tells, once
+                log.warning("project %s task %d: approval not usable yet: %s", project, approval.task, error)
             return
         earlier = {info.key for info in self._store.pool(project) if info.annotation == approval.annotation}
         change = self._store.put_approval(approval, examples)
@@ -328,7 +335,7 @@ class Learner:
         if not moved and (tally.changed or pays):
             self._store.move_generation(project)
             moved = True
-        return Learnt(moved, tally.approved, tally.withdrawn, tuple(tally.unread))
+        return Learnt(moved, tally.approved, tally.withdrawn, tuple(tally.unread), tally.away)
 
 
 def key_of(payload: Mapping[str, Any], store: Store) -> str | None:

@@ -1,5 +1,5 @@
 """Predictor: tasks to predictions within a deadline, on one snapshot."""
 
-from backend.predictor.predictor import Predictions, Predictor, TaskPrediction, expected_iou
+from backend.predictor.predictor import Predictions, Predictor, TaskPrediction
 
-__all__ = ["Predictions", "Predictor", "TaskPrediction", "expected_iou"]
+__all__ = ["Predictions", "Predictor", "TaskPrediction"]

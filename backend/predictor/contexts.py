@@ -1,6 +1,7 @@
 """What a target is segmented by on one image: its active prompt, examples, or both; knows no requests."""
 
 import logging
+import weakref
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,12 +16,13 @@ from backend.settings import Settings
 from backend.store import ExampleInfo, PromptRecord, Store
 from model.example import Context, Example, Prompt
 from model.gate import COMPANIONS
-from model.retrieval import choose
+from model.retrieval import LEAST_KNOWN, choose, is_familiar
 from model.segmenter import Segmenter
 
 log = logging.getLogger(__name__)
 
 _BYTES = 128 * 2**20  # decoded examples and prompts kept
+_DESCRIBED = 64  # descriptors of query images kept, so that several targets share one
 
 
 class Contexts:
@@ -31,6 +33,7 @@ class Contexts:
         self._segmenter = segmenter
         self._settings = settings
         self._kept = Bounded(_BYTES)
+        self._described = Bounded(_DESCRIBED)
 
     def choose(self, snapshot: Snapshot, target: Target, task: int, image: NDArray[np.uint8]) -> Context:
         """The context of a target for one image; empty where there is nothing to segment by.
@@ -51,6 +54,22 @@ class Contexts:
         chosen = self._choose(pool, task, image, shots) if shots else ()
         return Context(self._stored([info.key for info in chosen]), prompt)
 
+    def is_familiar(self, snapshot: Snapshot, target: Target, task: int, image: NDArray[np.uint8]) -> bool:
+        """Whether an image is like those on which the target has been approved; True where they are too few to say.
+
+        Args:
+            snapshot: pool.
+            target: what is looked for.
+            task: Label Studio's task id, whose own example says nothing about it.
+            image: `[H, W, 3]` uint8 RGB.
+        """
+        others = {info.task: info for info in snapshot.pool.get(target.id, ()) if info.task != task}
+        if len(others) < LEAST_KNOWN:
+            return True
+        query = self._describe(image)
+        descriptors = _descriptors(list(others.values()), query)
+        return descriptors is None or is_familiar(query, descriptors)
+
     def _choose(
         self, pool: Sequence[ExampleInfo], task: int, image: NDArray[np.uint8], shots: int
     ) -> tuple[ExampleInfo, ...]:
@@ -59,12 +78,21 @@ class Contexts:
         others = [info for info in newest.values() if info.task != task] or list(newest.values())
         if len(others) <= shots:
             return tuple(others)
-        query = self._segmenter.describe(image)
-        if any(len(info.descriptor) != query.nbytes for info in others):
+        query = self._describe(image)
+        descriptors = _descriptors(others, query)
+        if descriptors is None:
             return tuple(others[-shots:])
-        descriptors = np.stack([np.frombuffer(info.descriptor, np.float32) for info in others])
         picked = choose(query, descriptors, [info.score for info in others], shots)
         return tuple(others[index] for index in picked)
+
+    def _describe(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The image's descriptor; worked out once while the image is in memory."""
+        described, known = self._described.get(id(image)) or (None, None)
+        if known is not None and known() is image:  # not another that came to lie in the same place
+            return np.asarray(described)
+        described = self._segmenter.describe(image)
+        self._described.put(id(image), (described, weakref.ref(image)), 1)
+        return described
 
     def _stored(self, keys: Sequence[str]) -> tuple[Example, ...]:
         """The examples of these keys; those withdrawn since the snapshot was taken are left out."""
@@ -89,3 +117,10 @@ class Contexts:
             return None
         self._kept.put(key, prompt, prompt.image.nbytes + prompt.mask.nbytes)
         return prompt
+
+
+def _descriptors(infos: Sequence[ExampleInfo], query: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    """`[N, D]`, one row an example; None where some cannot be compared with the query's."""
+    if any(len(info.descriptor) != query.nbytes for info in infos):
+        return None
+    return np.stack([np.frombuffer(info.descriptor, np.float32) for info in infos])

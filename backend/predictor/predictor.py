@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend import regions
+from backend.calibrations import read_calibrations
 from backend.errors import ImageError
 from backend.images import ImageLoader
 from backend.label_config import Target, image_url
+from backend.label_studio import is_outage
 from backend.predictor.bounded import Bounded
 from backend.predictor.contexts import Contexts
 from backend.protocol import is_id
@@ -24,14 +26,19 @@ from backend.settings import Settings
 from backend.store import PredictionRecord, Store
 from backend.store.pictures import PREDICTION_SIDE, pack_mask
 from model.device import DeviceMemoryError
+from model.edges import ProbabilityMap
 from model.example import Context
+from model.score import Calibration, expected_iou
 from model.segmenter import Query, Segmenter
 
 log = logging.getLogger(__name__)
 
-# Masks of one step are in memory together, four bytes a pixel.
+# Images of one step are in memory together, three bytes a pixel.
 _STEP_PIXELS = 48_000_000
 _STEP_SECONDS = 4.0
+
+UNLIKE = "Nothing like this picture has been approved yet."
+"""What a region's `meta` tells annotators; a score does not, as it is no lower for that."""
 
 _RECENT_NUMBERS = 4_000_000  # eight bytes each, of the answers kept
 _ANSWER, _REGION, _POINT = 200, 150, 16  # what else takes room, in such numbers
@@ -74,12 +81,14 @@ class Predictions:
         failed: reasons by task id, for people.
         unready: tasks for which nothing has been approved yet.
         unreached: tasks that the deadline left over, in the order asked for.
+        away: those of the failed tasks for whose images Label Studio gave no answer, or refused the token.
     """
 
     done: dict[int, TaskPrediction] = field(default_factory=dict)
     failed: dict[int, str] = field(default_factory=dict)
     unready: list[int] = field(default_factory=list)
     unreached: tuple[int, ...] = ()
+    away: set[int] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -112,14 +121,18 @@ class _Prepared:
 
 
 class Predictor:
-    """Segments tasks of one project after another; safe to share between threads."""
+    """Segments tasks of one project after another; safe to share between threads.
+
+    Attributes:
+        contexts: chooses what each target is segmented by.
+    """
 
     def __init__(self, store: Store, images: ImageLoader, segmenter: Segmenter, settings: Settings) -> None:
         self._store = store
         self._images = images
         self._segmenter = segmenter
         self._settings = settings
-        self._contexts = Contexts(store, segmenter, settings)
+        self.contexts = Contexts(store, segmenter, settings)
         self._recent = Bounded(_RECENT_NUMBERS)
 
     def predict(
@@ -181,6 +194,8 @@ class Predictor:
                 break
             except ImageError as error:
                 found.failed[task["id"]] = str(error)
+                if is_outage(error.__cause__):
+                    found.away.add(task["id"])
                 prepared = None
             reached += 1
             if prepared is None:
@@ -203,7 +218,7 @@ class Predictor:
     ) -> _Prepared:
         contexts = []
         for target in snapshot.ready:
-            context = self._contexts.choose(snapshot, target, task["id"], images.of(target))
+            context = self.contexts.choose(snapshot, target, task["id"], images.of(target))
             if len(context):
                 contexts.append((target, context))
         return _Prepared(task["id"], images, tuple(contexts), started)
@@ -234,40 +249,48 @@ class Predictor:
             for target, context in prepared.contexts
         ]
         try:
-            probabilities = self._segmenter.segment(queries)
+            maps = self._segmenter.maps(queries)
         except DeviceMemoryError as error:
             log.exception("out of memory while segmenting")
             found.failed.update({prepared.task: f"out of memory: {error}" for prepared in waiting})
             return
-        probabilities.reverse()
+        maps.reverse()
+        curves = read_calibrations(self._store, snapshot.project, self._segmenter.identity) or {}
         for prepared in waiting:
-            prediction = self._assemble(snapshot, prepared, probabilities)
+            prediction = self._assemble(snapshot, prepared, maps, curves)
             found.done[prepared.task] = prediction
             self._recent.put(prepared.key(snapshot), prediction, prediction.numbers)
 
     def _assemble(
-        self, snapshot: Snapshot, prepared: _Prepared, probabilities: list[NDArray[np.float32]]
+        self,
+        snapshot: Snapshot,
+        prepared: _Prepared,
+        maps: list[ProbabilityMap],
+        curves: Mapping[str, Calibration],
     ) -> TaskPrediction:
-        """Regions, score and record of one task; takes its maps off the end of `probabilities`."""
+        """Regions, score and record of one task; takes its maps off the end of `maps`."""
         result: list[dict[str, Any]] = []
         scores = []
         masks = {}
         for target, _ in prepared.contexts:
-            probability = probabilities.pop()
-            mask = probability >= self._settings.threshold
-            score = expected_iou(probability, mask)
+            likely = maps.pop()
+            mask = likely.mask(self._settings.threshold)
+            score = self._expected(likely, curves.get(target.id, Calibration()))
             found = regions.encode(
                 mask,
                 target,
                 score=score,
                 instances=self._settings.instances,
                 min_area=self._settings.min_area,
-                probability=probability,
+                probability=likely.values,
             )
             shown = regions.decode(found, target)  # what the annotator will see, specks and corners left out
             if shown is not None:
                 masks[target.id] = pack_mask(shown, PREDICTION_SIDE)
             scores.append(score)
+            image = prepared.images.of(target)
+            if not self.contexts.is_familiar(snapshot, target, prepared.task, image):
+                found = [{**region, "meta": {"text": [UNLIKE]}} for region in found]
             result.extend(found)
         prediction = TaskPrediction(prepared.task, result, float(np.mean(scores)), snapshot.revision)
         if snapshot.project:
@@ -285,22 +308,11 @@ class Predictor:
             )
         return prediction
 
-
-def expected_iou(probability: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
-    """IoU to expect if every pixel's probability is right: expected intersection over expected union.
-
-    Args:
-        probability: `[H, W]`, 0 to 1.
-        mask: `[H, W]` bool, what is predicted.
-
-    Returns:
-        0 to 1, finite. For an empty mask, how sure it is that nothing is there.
-    """
-    inside = float(probability[mask].sum(dtype=np.float64))
-    if not mask.any():
-        return float(np.clip(1.0 - probability.max(initial=0.0), 0.0, 1.0))
-    outside = float(probability.sum(dtype=np.float64)) - inside
-    return float(np.clip(inside / (int(mask.sum()) + max(outside, 0.0)), 0.0, 1.0))
+    def _expected(self, likely: ProbabilityMap, curve: Calibration) -> float:
+        """Expected kept IoU of a map; that nothing is there is not what calibrations were fitted to."""
+        mask = likely.values >= self._settings.threshold
+        raw = expected_iou(likely.values, mask)
+        return curve(raw) if mask.any() else raw
 
 
 class _Pace:

@@ -68,11 +68,25 @@ class Runs:
         return inside.reshape(bottom - top, stride)[:, :-1]
 
     def mean(self, values: NDArray[np.floating]) -> float:
-        """The mean of `values`, float [H, W], over the pixels of at least one run."""
-        lengths = self.ends - self.starts
-        offsets = np.cumsum(lengths) - lengths
-        pixels = np.arange(int(lengths.sum())) + np.repeat(self.starts - offsets, lengths)
-        return float(values.reshape(-1)[pixels].mean(dtype=np.float64))
+        """The mean of `values` over the pixels of at least one run.
+
+        Args:
+            values: float [h, w], of any size; they cover the mask's whole height and width.
+        """
+        high, wide = values.shape
+        until = np.zeros((high, wide + 1))
+        np.cumsum(values, axis=1, out=until[:, 1:])
+        rows = (2 * self.rows + 1) * high // (2 * self.height)
+
+        def left_of(columns: Ints) -> NDArray[np.float64]:
+            whole, rest = np.divmod(columns * wide, self.width)
+            inside = np.minimum(whole, wide - 1)
+            return np.where(
+                whole < wide, until[rows, inside] + rest / self.width * values[rows, inside], until[rows, -1]
+            )
+
+        total = float((left_of(self.lasts) - left_of(self.firsts)).sum())
+        return total * self.width / wide / self.area
 
 
 def runs_of(mask: NDArray[np.bool_]) -> Runs:
@@ -111,6 +125,33 @@ def components(runs: Runs, most: int) -> list[Runs]:
     for number in np.argsort(-areas, kind="stable")[:most]:
         part = order[borders[number] : borders[number + 1]]
         found.append(Runs(runs.starts[part], runs.ends[part], runs.height, runs.width))
+    return found
+
+
+def numbered(labels: NDArray[np.integer], most: int) -> list[Runs]:
+    """The `most` largest objects, largest first.
+
+    Args:
+        labels: int [H, W], 0 outside and each object's number inside.
+        most: objects at most.
+    """
+    height, width = labels.shape
+    fenced = np.zeros((height, width + 2), dtype=labels.dtype)
+    fenced[:, 1:-1] = labels
+    flat = fenced.reshape(-1)
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    names = flat[edges[:-1]]
+    starts, ends, names = edges[:-1][names > 0], edges[1:][names > 0], names[names > 0]
+    before = 2 * (starts // (width + 2)) + 1
+    starts, ends = starts - before, ends - before
+    areas = np.bincount(names, weights=ends - starts)
+    order = np.argsort(names, kind="stable")
+    borders = np.searchsorted(names[order], np.arange(len(areas) + 1))
+    found = []
+    for number in np.argsort(-areas, kind="stable")[:most]:
+        part = order[borders[number] : borders[number + 1]]
+        if len(part):
+            found.append(Runs(starts[part], ends[part], height, width))
     return found
 
 

@@ -4,14 +4,22 @@ One rule for all: a pixel is inside where its centre is. A polygon's edge throug
 shape on its right or below it, so that neighbours neither overlap nor leave a gap; an ellipse keeps its edge.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from math import cos, radians, sin
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backend.brush_rle import Ints
+from backend.errors import RegionError
+
+MAX_CROSSINGS = 1 << 25
+"""Rows that a polygon's edges cross, one edge after the other: thousands of strokes over a large image's full height."""
 
 _CROSSINGS_AT_ONCE = 1 << 20
+_CELLS_AT_ONCE = 1 << 22
 _THINNEST = 1e-6
 _QUARTERS = ((1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0))
 
@@ -28,29 +36,26 @@ def fill_polygon(mask: NDArray[np.bool_], points: NDArray[np.float64]) -> None:
     Args:
         mask: bool [H, W]; pixels inside become True, others stay.
         points: float64 [N, 2], x and y in pixels from the top left corner; may lie outside.
+
+    Raises:
+        RegionError: its edges go up and down over more than `MAX_CROSSINGS` rows in all.
     """
     height, width = mask.shape
-    down = np.roll(points[:, 1], -1) > points[:, 1]
-    # Edges are walked from their upper end, so that a seam there and back crosses a row at one place.
-    (x0, y0), (x1, y1) = _ends(points, down)
-    first = _first_centre(y0, height)
-    counts = _first_centre(y1, height) - first
-    crossing = np.flatnonzero(counts)
-    if not len(crossing):
+    edges = _Edges.of(points, height)
+    if not len(edges.first):
         return
-    top, bottom = int(first[crossing].min()), int((first + counts)[crossing].max())
+    if int((edges.last - edges.first).sum()) > MAX_CROSSINGS:
+        raise RegionError(f"A polygon's edges go over more than {MAX_CROSSINGS} rows of pixels in all.")
+    top, bottom = int(edges.first.min()), int(edges.last.max())
     left, right = (int(_first_centre(edge, width)) for edge in (points[:, 0].min(), points[:, 0].max()))
-    winding = np.zeros((bottom - top, right - left + 1), dtype=np.int32)
-    cuts = np.searchsorted(np.cumsum(counts[crossing]), np.arange(1, _parts(counts)) * _CROSSINGS_AT_ONCE)
-    for edges in np.split(crossing, cuts):
-        times = counts[edges]
-        edge = np.repeat(edges, times)
-        rows = np.arange(len(edge)) + np.repeat(first[edges] - (np.cumsum(times) - times), times)
-        slope = (x1[edge] - x0[edge]) / (y1[edge] - y0[edge])
-        columns = _first_centre(x0[edge] + (rows + 0.5 - y0[edge]) * slope, width).clip(left, right)
-        np.add.at(winding, (rows - top, columns - left), np.where(down[edge], 1, -1))
-    np.cumsum(winding, axis=1, out=winding)
-    mask[top:bottom, left:right] |= winding[:, :-1] != 0
+    step = max(1, _CELLS_AT_ONCE // (right - left + 1))
+    for begin in range(top, bottom, step):
+        end = min(begin + step, bottom)
+        winding = np.zeros((end - begin, right - left + 1), dtype=np.int32)
+        for rows, x, turns in edges.crossings(begin, end):
+            np.add.at(winding, (rows - begin, _first_centre(x, width).clip(left, right) - left), turns)
+        np.cumsum(winding, axis=1, out=winding)
+        mask[begin:end, left:right] |= winding[:, :-1] != 0
 
 
 def fill_rectangle(
@@ -82,12 +87,49 @@ def fill_ellipse(
         mask[row, first:end] = True
 
 
-def _ends(
-    points: NDArray[np.float64], down: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The upper and the lower end of each edge, each float64 [2, N]: x and y."""
-    starts, ends = points.T, np.roll(points, -1, axis=0).T
-    return np.where(down, starts, ends), np.where(down, ends, starts)
+@dataclass(frozen=True, eq=False)
+class _Edges:
+    """The edges of a ring that cross the middle of a row, each from its upper end to its lower one.
+
+    So walked, a seam there and back crosses a row at one place.
+
+    Attributes:
+        upper: float64 [2, N], x and y of the upper ends.
+        lower: float64 [2, N], those of the lower ends.
+        turns: int64 [N], 1 where the ring goes down along the edge, -1 where it goes up.
+        first: int64 [N], the first row that is crossed.
+        last: int64 [N], the row after the last one.
+    """
+
+    upper: NDArray[np.float64]
+    lower: NDArray[np.float64]
+    turns: Ints
+    first: Ints
+    last: Ints
+
+    @classmethod
+    def of(cls, points: NDArray[np.float64], height: int) -> Self:
+        starts, ends = points.T, np.roll(points, -1, axis=0).T
+        down = ends[1] > starts[1]
+        upper, lower = np.where(down, starts, ends), np.where(down, ends, starts)
+        first, last = _first_centre(upper[1], height), _first_centre(lower[1], height)
+        across = np.flatnonzero(last > first)
+        turns = np.where(down[across], 1, -1)
+        return cls(upper[:, across], lower[:, across], turns, first[across], last[across])
+
+    def crossings(self, begin: int, end: int) -> Iterator[tuple[Ints, NDArray[np.float64], Ints]]:
+        """Rows, x and turns of the crossings in the rows from `begin` to before `end`, some at a time."""
+        first = np.maximum(self.first, begin)
+        counts = np.maximum(np.minimum(self.last, end) - first, 0)
+        here = np.flatnonzero(counts)
+        parts = -(-int(counts.sum()) // _CROSSINGS_AT_ONCE)
+        cuts = np.searchsorted(np.cumsum(counts[here]), np.arange(1, parts) * _CROSSINGS_AT_ONCE)
+        for edges in np.split(here, cuts):
+            times = counts[edges]
+            edge = np.repeat(edges, times)
+            rows = np.arange(len(edge)) + np.repeat(first[edges] - (np.cumsum(times) - times), times)
+            (x0, y0), (x1, y1) = self.upper[:, edge], self.lower[:, edge]
+            yield rows, x0 + (rows + 0.5 - y0) * ((x1 - x0) / (y1 - y0)), self.turns[edge]
 
 
 def _first_centre(edge: NDArray[np.float64] | float, size: int) -> Ints:
@@ -98,7 +140,3 @@ def _first_centre(edge: NDArray[np.float64] | float, size: int) -> Ints:
 def _behind(edge: NDArray[np.float64] | float, size: int) -> Ints:
     """The first pixel of `size` whose centre is behind an edge, or `size`."""
     return np.floor(np.clip(edge, 0, size) + 0.5).astype(np.int64).clip(0, size)
-
-
-def _parts(counts: Ints) -> int:
-    return -(-int(counts.sum()) // _CROSSINGS_AT_ONCE)

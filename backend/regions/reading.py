@@ -15,7 +15,9 @@ MAX_PIXELS = 1 << 28
 Region = Mapping[str, Any]
 
 
-def decode(result: Sequence[Region], target: Target) -> NDArray[np.bool_] | None:
+def decode(
+    result: Sequence[Region], target: Target, max_pixels: int = MAX_PIXELS
+) -> NDArray[np.bool_] | None:
     """The union of an annotation's regions of one target.
 
     Regions of other targets, drafts without geometry and unfinished polygons are passed over. A brush pixel counts
@@ -24,6 +26,7 @@ def decode(result: Sequence[Region], target: Target) -> NDArray[np.bool_] | None
     Args:
         result: an annotation's (or a prediction's) `result`.
         target: whose regions are wanted.
+        max_pixels: largest image that a region may state, `MAX_PIXELS` at most.
 
     Returns:
         bool [H, W] at the image's original size, or None where no pixel is marked.
@@ -33,7 +36,7 @@ def decode(result: Sequence[Region], target: Target) -> NDArray[np.bool_] | None
     """
     mask: NDArray[np.bool_] | None = None
     for region, value in _regions(result, target):
-        size = _size(region)
+        size = _size(region, min(max_pixels, MAX_PIXELS))
         if mask is None:
             mask = np.zeros(size, dtype=np.bool_)
         elif mask.shape != size:
@@ -114,11 +117,12 @@ def _labels(value: Value, key: str) -> list[str]:
     return [label for label in labels if isinstance(label, str)] if isinstance(labels, list | tuple) else []
 
 
-def _size(region: Region) -> tuple[int, int]:
+def _size(region: Region, most: int = MAX_PIXELS) -> tuple[int, int]:
     height, width = _side(region, "original_height"), _side(region, "original_width")
-    if height * width > MAX_PIXELS:
+    if height * width > most:
         raise RegionError(
-            f"A region's image of {height} x {width} pixels is larger than {MAX_PIXELS} pixels."
+            f"A region's image of {height} x {width} pixels is larger than {most} pixels.",
+            remedy="Images of that size are not read; see MAX_IMAGE_PIXELS." if most < MAX_PIXELS else "",
         )
     return height, width
 

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.label_config import Target
-from backend.regions.components import components, runs_of, without_specks
+from backend.regions.components import Runs, components, numbered, runs_of, without_specks
 from backend.regions.kinds import KINDS
+from model.instances import split
 
 MIN_AREA = 2e-4
 MAX_REGIONS = 200
@@ -25,18 +26,19 @@ def encode(
 ) -> list[dict[str, Any]]:
     """Describe a mask as the regions of one target.
 
-    A brush gives one region in all, or with `instances` one for each connected component; the other controls always
-    give one for each component: polygons by their simplified outline with large holes cut out, rectangles by their
-    bounding box and ellipses by their spread, both with rotation 0. At most `MAX_REGIONS` components, the largest, are
-    told apart.
+    A brush gives one region in all; the other controls give one for each connected component. With `instances` all give
+    one for each object: a component, or its parts where it narrows between them (`model.instances`), small holes filled.
+    At most `MAX_REGIONS`, the largest, are told apart. Polygons are the simplified outline with large holes cut out,
+    rectangles the bounding box, and ellipses have the same spread; the last two have rotation 0.
 
     Args:
         mask: bool [H, W] at the image's original size; any other dtype counts as inside where it is not 0.
         target: whose regions they are. With a separate Labels tag each region is two items with one id.
         score: 0 to 1, the expected quality.
-        instances: a brush region for each component.
-        min_area: components below it are left out: below 1 a share of the image's pixels, else pixels.
-        probability: float [H, W], 0 to 1; where it is given, a region's score is its mean over the region instead.
+        instances: a region for each object.
+        min_area: components and objects below it are left out: below 1 a share of the image's pixels, else pixels.
+        probability: float [h, w], 0 to 1, the whole image at any resolution; where it is given, a region's score is
+            its mean over the region instead.
 
     Returns:
         Complete regions; none for a mask that is empty, or has only components that are too small.
@@ -48,17 +50,25 @@ def encode(
         raise ValueError(f"A mask has the shape height x width, not {mask.shape}.")
     overall = _checked(score)
     smallest = min_area * mask.size if min_area < 1 else min_area
-    runs = without_specks(runs_of(np.asarray(mask, dtype=np.bool_)), smallest)
-    if target.kind != "brush" or instances:
-        parts = components(runs, MAX_REGIONS)
-    else:
-        parts = [runs] if runs.area else []
+    parts = _parts(np.asarray(mask, dtype=np.bool_), target, smallest, instances)
     found: list[dict[str, Any]] = []
     for part in parts:
         sure = overall if probability is None else _checked(np.clip(part.mean(probability), 0, 1))
         value = KINDS[target.kind].describe(part, smallest)
         found += _items(target, value, sure, mask.shape[0], mask.shape[1])
     return found
+
+
+def _parts(mask: NDArray[np.bool_], target: Target, smallest: float, instances: bool) -> list[Runs]:
+    """What becomes a region each, largest first."""
+    if not mask.any():
+        return []
+    if instances:
+        return numbered(split(mask, smallest), MAX_REGIONS)
+    runs = without_specks(runs_of(mask), smallest)
+    if target.kind != "brush":
+        return components(runs, MAX_REGIONS)
+    return [runs] if runs.area else []
 
 
 def _checked(score: float) -> float:

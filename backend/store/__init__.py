@@ -5,6 +5,7 @@ from backend.store.records import (
     Approval,
     Event,
     ExampleInfo,
+    KeptFigures,
     KeptIoU,
     PredictionRecord,
     ProjectRecord,
@@ -12,6 +13,7 @@ from backend.store.records import (
     StoredExample,
     TaskState,
     TuningRecord,
+    WaitingTasks,
 )
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "Change",
     "Event",
     "ExampleInfo",
+    "KeptFigures",
     "KeptIoU",
     "PredictionRecord",
     "ProjectRecord",
@@ -28,4 +31,5 @@ __all__ = [
     "StoredExample",
     "TaskState",
     "TuningRecord",
+    "WaitingTasks",
 ]

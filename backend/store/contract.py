@@ -12,6 +12,7 @@ from backend.store.records import (
     Approval,
     Event,
     ExampleInfo,
+    KeptFigures,
     KeptIoU,
     PredictionRecord,
     ProjectRecord,
@@ -19,6 +20,7 @@ from backend.store.records import (
     StoredExample,
     TaskState,
     TuningRecord,
+    WaitingTasks,
 )
 
 
@@ -120,6 +122,9 @@ class Store(Protocol):
     def pending_events(self, limit: int = 100) -> list[Event]:
         """Events not finished yet, oldest first."""
 
+    def count_events(self) -> int:
+        """How many events are not finished yet."""
+
     def retry_event(self, event: int, reason: str) -> int:
         """Count a failed attempt and keep the reason; returns the attempts so far."""
 
@@ -149,7 +154,7 @@ class Store(Protocol):
         """Take examples out of the pool; their approvals stay. Returns how many were there."""
 
     def score_examples(self, scores: Mapping[str, float]) -> None:
-        """Remember leave-one-out IoUs by example key; unknown keys are ignored."""
+        """Remember what examples are worth to the others, by key, see `ExampleInfo`; unknown keys are ignored."""
 
     # -- predictions ---------------------------------------------------------------------------------------------
     def put_prediction(self, prediction: PredictionRecord) -> None:
@@ -167,18 +172,31 @@ class Store(Protocol):
     def forget_pushed(self, project: str, pushed: Collection[int]) -> None:
         """Label Studio no longer holds these prediction ids; the records stay."""
 
+    def drop_superseded(self, project: str, before: float) -> int:
+        """Remove predictions of a task that has a newer one made before a time; returns how many.
+
+        What Label Studio still holds (see `pushed`) stays, and so does each task's newest. Done task by task: others
+        write meanwhile, and where it is cut off it goes on the next time.
+        """
+
     def add_kept(self, kept: Iterable[KeptIoU]) -> None:
         """Remember kept IoUs, each in place of an earlier one of the same annotation and target."""
 
     def kept(self, project: str, since: float = 0.0) -> list[KeptIoU]:
         """Kept IoUs of a project, oldest first."""
 
+    def kept_figures(self, project: str, newest: int = 50) -> KeptFigures:
+        """How many kept IoUs a project has, and the mean of its newest; none of them is loaded."""
+
     # -- background work -----------------------------------------------------------------------------------------
     def set_task_states(self, states: Iterable[TaskState]) -> None:
         """Remember where tasks stand, each in place of the task's earlier state."""
 
-    def task_states(self, project: str) -> list[TaskState]:
-        """States of a project's tasks, by task id."""
+    def task_states(self, project: str, tasks: Collection[int] | None = None) -> list[TaskState]:
+        """States of a project's tasks, by task id; of some tasks only where `tasks` is given."""
+
+    def waiting_tasks(self, project: str) -> WaitingTasks:
+        """Tasks of a project that are queued or running; the others are not loaded."""
 
     def forget_tasks(self, project: str, tasks: Collection[int]) -> None:
         """The tasks are gone: their states and predictions go too (approvals: see `withdraw`)."""

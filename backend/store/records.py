@@ -89,7 +89,7 @@ class ExampleInfo:
         target: `Target.id` of `label_config`.
         area: share of the image that the mask covers, 0 to 1.
         descriptor: what retrieval compares, float32 bytes, b"" where not computed.
-        score: leave-one-out IoU, None where not measured.
+        score: mean IoU, 0 to 1, with which it alone finds the other examples' masks, None where not measured.
     """
 
     key: str
@@ -157,6 +157,19 @@ class KeptIoU:
 
 
 @dataclass(frozen=True)
+class KeptFigures:
+    """A project's kept IoUs in two numbers.
+
+    Attributes:
+        count: how many there are.
+        recent: mean of the newest, 0 to 1; None where there are none.
+    """
+
+    count: int
+    recent: float | None
+
+
+@dataclass(frozen=True)
 class TaskState:
     """Where a task's background prediction stands, for people who wonder why nothing came."""
 
@@ -166,6 +179,19 @@ class TaskState:
     reason: str
     revision: str
     at: float
+
+
+@dataclass(frozen=True)
+class WaitingTasks:
+    """Tasks whose background prediction is queued or running.
+
+    Attributes:
+        states: of these tasks, by task id.
+        news: when the state of any task of the project changed last, Unix time; 0.0 where it has none.
+    """
+
+    states: tuple[TaskState, ...] = ()
+    news: float = 0.0
 
 
 @dataclass(frozen=True)

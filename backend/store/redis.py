@@ -18,11 +18,13 @@ from backend.store.records import (
     Approval,
     Event,
     ExampleInfo,
+    KeptFigures,
     KeptIoU,
     PredictionRecord,
     ProjectRecord,
     StoredExample,
     TaskState,
+    WaitingTasks,
 )
 from backend.store.redis_database import RedisDatabase
 from backend.store.redis_prompts import RedisPrompts
@@ -47,17 +49,22 @@ from backend.store.redis_records import (
 )
 
 _EXAMPLE_INFO = without(EXAMPLE, "moment")
+_AT_ONCE = 200  # tasks that one step looks at, so that Redis answers others in between
 
 
 class RedisStore(Store):
     """The store in the database at an address such as `redis://:password@host:6379/0`.
 
+    Args:
+        address: see `redis_address`.
+        patient: whether a Redis that is away now may come later.
+
     Raises:
         StoreError: it cannot be reached or used; every method raises it too, without the password in it.
     """
 
-    def __init__(self, address: str) -> None:
-        self._database = RedisDatabase(address)
+    def __init__(self, address: str, *, patient: bool = False) -> None:
+        self._database = RedisDatabase(address, patient=patient)
         self._prompts = RedisPrompts(self._database)
 
     @property
@@ -115,6 +122,10 @@ class RedisStore(Store):
         rows = self._database.run(scripts.PENDING_EVENTS, limit, listed(columns))
         events = [values(columns, row) for row in rows]
         return [Event(**{**event, "body": json.loads(event["body"])}) for event in events]
+
+    @override
+    def count_events(self) -> int:
+        return int(self._database.read("ZCARD", self._database.key("events")))
 
     @override
     def retry_event(self, event: int, reason: str) -> int:
@@ -221,6 +232,20 @@ class RedisStore(Store):
         self._database.run(scripts.FORGET_PUSHED, project, listed(pushed))
 
     @override
+    def drop_superseded(self, project: str, before: float) -> int:
+        members = self._database.read("SMEMBERS", self._database.key("predicted-again", project))
+        again = [member.decode() for member in members]
+        return sum(
+            int(
+                self._database.run(
+                    scripts.DROP_SUPERSEDED,
+                    *(project, repr(float(before)), listed(again[start : start + _AT_ONCE])),
+                )
+            )
+            for start in range(0, len(again), _AT_ONCE)
+        )
+
+    @override
     def add_kept(self, kept: Iterable[KeptIoU]) -> None:
         self._add("kept", KEPT, kept)
 
@@ -232,15 +257,32 @@ class RedisStore(Store):
         ]
         return sorted(found, key=lambda one: (one.at, one.annotation, one.target))
 
+    @override
+    def kept_figures(self, project: str, newest: int = 50) -> KeptFigures:
+        count, replies = self._database.run(scripts.KEPT_FIGURES, project, newest)
+        ious = [from_json(reply)["iou"] for reply in replies]
+        return KeptFigures(int(count), sum(ious) / len(ious) if ious else None)
+
     # -- background work -----------------------------------------------------------------------------------------
     @override
     def set_task_states(self, states: Iterable[TaskState]) -> None:
         self._add("task_states", TASK_STATE, states)
 
     @override
-    def task_states(self, project: str) -> list[TaskState]:
-        replies = self._database.read("HVALS", self._database.key("task-states", project))
+    def task_states(self, project: str, tasks: Collection[int] | None = None) -> list[TaskState]:
+        key = self._database.key("task-states", project)
+        if tasks is None:
+            replies = self._database.read("HVALS", key)
+        else:
+            found = self._database.read("HMGET", key, *tasks) if tasks else []
+            replies = [reply for reply in found if reply is not None]
         return sorted((TaskState(**from_json(reply)) for reply in replies), key=lambda one: one.task)
+
+    @override
+    def waiting_tasks(self, project: str) -> WaitingTasks:
+        replies, news = self._database.run(scripts.WAITING_TASKS, project)
+        states = sorted((TaskState(**from_json(reply)) for reply in replies), key=lambda one: one.task)
+        return WaitingTasks(tuple(states), float(news))
 
     @override
     def forget_tasks(self, project: str, tasks: Collection[int]) -> None:

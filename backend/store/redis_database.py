@@ -108,17 +108,24 @@ class RedisDatabase:
     Args:
         address: see `redis_address`.
         unfinished: whether half a copy is taken, too.
+        patient: whether a Redis that is away now may come later; its version is looked at then, before anything else.
 
     Raises:
         StoreError: it cannot be reached or used, or is of a newer version; every method raises it too.
     """
 
-    def __init__(self, address: str, *, unfinished: bool = False) -> None:
+    def __init__(self, address: str, *, unfinished: bool = False, patient: bool = False) -> None:
         self.address = Address.parse(address)
         self._client = redis.Redis(connection_pool=self.address.pool())
         self._scripts: dict[str, Registered] = {}
         self._closed = False
-        self._check_version(unfinished)
+        self._unfinished = unfinished
+        self._is_known = False  # to be of a version that can be worked with
+        try:
+            self._check_version()
+        except StoreError as error:
+            if not (patient and _may_come_back(error.__cause__)):
+                raise
 
     def key(self, kind: str, *parts: str | int) -> str:
         """The key of something; `kind` and parts are told apart whatever the parts hold."""
@@ -126,10 +133,7 @@ class RedisDatabase:
 
     def run(self, script: Script, *arguments: Any) -> Any:
         """Run a script; what it returns, texts as bytes."""
-        registered = self._scripts.get(script.text)
-        if registered is None:
-            registered = self._scripts[script.text] = self._client.register_script(script.text)
-        return self._answer(lambda: registered(args=(PREFIX, *arguments)), again=script.reads)
+        return self._answer(lambda: self._called(script, *arguments), again=script.reads)
 
     def read(self, *command: Any) -> Any:
         """Ask a command that writes nothing; it is asked again where the connection breaks."""
@@ -193,7 +197,18 @@ class RedisDatabase:
     def _execute(client: "redis.Redis", command: tuple[Any, ...]) -> Any:
         return client.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py's has no types
 
+    def _called(self, script: Script, *arguments: Any) -> Any:
+        registered = self._scripts.get(script.text)
+        if registered is None:
+            registered = self._scripts[script.text] = self._client.register_script(script.text)
+        return registered(args=(PREFIX, *arguments))
+
     def _answer(self, ask: Callable[[], Answer], *, again: bool) -> Answer:
+        if not self._is_known:
+            self._check_version()
+        return self._tried(ask, again=again)
+
+    def _tried(self, ask: Callable[[], Answer], *, again: bool) -> Answer:
         if self._closed:
             raise StoreError("The store has been closed.")
         pauses = list(_PAUSES) if again else []
@@ -210,8 +225,8 @@ class RedisDatabase:
         except UnicodeEncodeError as error:
             raise StoreError(f"A value cannot be kept: {error}.") from error
 
-    def _check_version(self, unfinished: bool) -> None:
-        found, incomplete = self.run(_OPEN, VERSION)
+    def _check_version(self) -> None:
+        found, incomplete = self._tried(lambda: self._called(_OPEN, VERSION), again=False)
         if not found.isdigit():
             raise StoreError(
                 f"{self.address.shown} holds keys {PREFIX}... that are no store of this backend.",
@@ -223,11 +238,12 @@ class RedisDatabase:
                 f"this backend knows versions up to {VERSION}.",
                 remedy="It was made by a newer backend: use that one, or choose another database with REDIS_URL.",
             )
-        if incomplete and not unfinished:
+        if incomplete and not self._unfinished:
             raise StoreError(
                 f"The store in {self.address.shown} is half a copy: `store migrate` was cut off.",
                 remedy="Run it again with --force.",
             )
+        self._is_known = True
 
     def _explained(self, error: redis.RedisError) -> StoreError:
         """What happened, by the address without its password."""
@@ -241,6 +257,12 @@ class RedisDatabase:
                 sentence, remedy = words
                 break
         return StoreError(sentence.format(where=self.address.shown, said=said), remedy=remedy)
+
+
+def _may_come_back(cause: BaseException | None) -> bool:
+    """Whether the trouble is one of the moment: not a refused password, another version or an address that is none."""
+    lasting = (AuthenticationError, AuthorizationError, NoPermissionError)
+    return isinstance(cause, redis.RedisError) and not isinstance(cause, lasting)
 
 
 def escaped(part: str) -> str:

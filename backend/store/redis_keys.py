@@ -13,10 +13,12 @@ tensors, masks) has keys of its own, which lists never touch. No key ever expire
 | `pool:P`, `target-pool:P:TARGET`, `taught:P:ANNOTATION` | sorted sets by moment, then key; set of keys |
 | `prediction:N`, `masks:N`, `last-prediction` | hash; hash target to mask; the last number given |
 | `task-predictions:P:TASK`, `predicted:P:REVISION` | hash revision to number; set of tasks |
+| `predicted-again:P` | set of tasks that have several predictions |
 | `pushed:P:REVISION`, `pushed-revisions:P` | hash id to "task at"; set of revisions that have any |
 | `pushed-where:P`, `pushed-of:P:TASK:REVISION` | hash id to revision; set of ids |
 | `kept:P`, `kept-times:P` | hash "annotation:target" to JSON; sorted set by time |
 | `task-states:P` | hash task to JSON |
+| `waiting-tasks:P`, `task-news:P` | set of tasks that are queued or running; when a state changed last |
 | `leases`, `lease-owners` | sorted set by the end, in seconds of Redis' clock; hash |
 | `notes` | hash |
 | `prompt:P:N`, `content:P:N`, `prompts:P` | hash; the file; sorted set by number |
@@ -143,6 +145,9 @@ local function remove_prediction(project, task, revision)
         call('DEL', key('prediction', number), key('masks', number))
         call('HDEL', key('task-predictions', project, task), revision)
         call('SREM', key('predicted', project, revision), task)
+        if call('HLEN', key('task-predictions', project, task)) < 2 then
+            call('SREM', key('predicted-again', project), task)
+        end
     end
 end
 
@@ -151,6 +156,30 @@ local function add_prediction(flat, named)
     call('HSET', key('prediction', named.id), unpack(flat))
     call('HSET', key('task-predictions', named.project, named.task), named.revision, named.id)
     call('SADD', key('predicted', named.project, named.revision), named.task)
+    if call('HLEN', key('task-predictions', named.project, named.task)) > 1 then
+        call('SADD', key('predicted-again', named.project), named.task)
+    end
+end
+
+local function is_open(status)
+    return status == 'queued' or status == 'running'
+end
+
+local function add_task_state(named, json)
+    local project, waiting = named.project, key('waiting-tasks', named.project)
+    call('HSET', key('task-states', project), named.task, json)
+    call(is_open(named.status) and 'SADD' or 'SREM', waiting, named.task)
+    if tonumber(named.at) > tonumber(call('GET', key('task-news', project)) or 0) then
+        call('SET', key('task-news', project), named.at)
+    end
+end
+
+local function remove_task_state(project, task)
+    call('HDEL', key('task-states', project), task)
+    call('SREM', key('waiting-tasks', project), task)
+    if call('EXISTS', key('task-states', project)) == 0 then
+        call('DEL', key('task-news', project))
+    end
 end
 
 local function add_kept(named, json)
@@ -164,10 +193,6 @@ local function count_on(counter, id)
     if tonumber(id) > tonumber(call('GET', key(counter)) or 0) then
         call('SET', key(counter), id)
     end
-end
-
-local function is_open(status)
-    return status == 'queued' or status == 'running'
 end
 
 -- Whether the target has an open tuning besides this one

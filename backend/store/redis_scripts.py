@@ -188,6 +188,35 @@ for _, id in ipairs(take_list()) do
     remove_pushed(project, id)
 end
 """)
+DROP_SUPERSEDED = script("""
+local project, before, count = take(), tonumber(take()), 0
+for _, task in ipairs(take_list()) do
+    local numbers, made = call('HGETALL', key('task-predictions', project, task)), {}
+    for place = 1, #numbers, 2 do
+        local at = tonumber(call('HGET', key('prediction', numbers[place + 1]), 'at'))
+        made[#made + 1] = {revision = numbers[place], number = tonumber(numbers[place + 1]), at = at}
+    end
+    table.sort(made, function(one, other)
+        return one.at < other.at or (one.at == other.at and one.number < other.number)
+    end)
+    for place = 1, #made - 1 do
+        local revision = made[place].revision
+        local held = call('EXISTS', key('pushed-of', project, task, revision)) == 1
+        if made[place + 1].at <= before and not held then
+            remove_prediction(project, task, revision)
+            count = count + 1
+        end
+    end
+end
+return count
+""")
+KEPT_FIGURES = question("""
+local project, newest, found = take(), tonumber(take()), {}
+for place, name in ipairs(call('ZREVRANGE', key('kept-times', project), 0, newest - 1)) do
+    found[place] = call('HGET', key('kept', project), name)
+end
+return {call('ZCARD', key('kept-times', project)), found}
+""")
 KEPT = question("""
 local project, found = take(), {}
 for place, name in ipairs(call('ZRANGEBYSCORE', key('kept-times', project), take(), '+inf')) do
@@ -195,10 +224,17 @@ for place, name in ipairs(call('ZRANGEBYSCORE', key('kept-times', project), take
 end
 return found
 """)
+WAITING_TASKS = question("""
+local project, found = take(), {}
+for _, task in ipairs(call('SMEMBERS', key('waiting-tasks', project))) do
+    found[#found + 1] = call('HGET', key('task-states', project), task)
+end
+return {found, call('GET', key('task-news', project)) or '0'}
+""")
 FORGET_TASKS = script("""
 local project = take()
 for _, task in ipairs(take_list()) do
-    call('HDEL', key('task-states', project), task)
+    remove_task_state(project, task)
     for _, revision in ipairs(call('HKEYS', key('task-predictions', project, task))) do
         for _, id in ipairs(call('SMEMBERS', key('pushed-of', project, task, revision))) do
             remove_pushed(project, id)
@@ -278,7 +314,7 @@ ADD_ROWS = {
     "predicted_masks": _add_rows("call('HSET', key('masks', named.prediction), named.target, extra[1])"),
     "pushed": _add_rows("add_pushed(named.project, named.id, named.task, named.revision, named.at)"),
     "kept": _add_rows("add_kept(named, extra[1])"),
-    "task_states": _add_rows("call('HSET', key('task-states', named.project), named.task, extra[1])"),
+    "task_states": _add_rows("add_task_state(named, extra[1])"),
     "prompts": _add_rows("add_prompt(flat, named, extra[1])"),
     "tunings": _add_rows("add_tuning(flat, named)"),
     "tuning_states": _add_rows("call('SET', key('state', named.tuning), extra[1])"),

@@ -16,25 +16,23 @@ from backend.store.records import (
     Approval,
     Event,
     ExampleInfo,
-    KeptIoU,
-    PredictionRecord,
     ProjectRecord,
     StoredExample,
     TaskState,
+    WaitingTasks,
 )
 from backend.store.schema import STEPS
+from backend.store.sqlite_predictions import ANY_OF, SqlitePredictions, insert, values_of
 from backend.store.sqlite_prompts import SqlitePrompts
 
 _PROJECT = "key, label_config, targets, generation, approvals, reconciled, signs"
 _EVENT = "id, project, action, body, received, attempts"
 _APPROVAL = "project, task, annotation, kind, annotator, at, digest, lead_time"
 _EXAMPLE = "key, project, target, task, annotation, kind, annotator, at, area, descriptor, score"
-_KEPT = "project, task, annotation, target, revision, iou, at"
 _TASK_STATE = "project, task, status, reason, revision, at"
-_ANY_OF = "IN (SELECT value FROM json_each(?))"  # one parameter for a list of any length
 
 
-class SqliteStore(Store):
+class SqliteStore(SqlitePredictions, Store):
     """The store in the file at `path`, which is made, with its folder, where there is none.
 
     Raises:
@@ -42,7 +40,7 @@ class SqliteStore(Store):
     """
 
     def __init__(self, path: Path, *, busy_seconds: float = BUSY_SECONDS) -> None:
-        self._database = Database(path, STEPS, busy_seconds=busy_seconds)
+        super().__init__(Database(path, STEPS, busy_seconds=busy_seconds))
         self._prompts = SqlitePrompts(self._database)
 
     @property
@@ -120,6 +118,10 @@ class SqliteStore(Store):
         ]
 
     @override
+    def count_events(self) -> int:
+        return int(self._rows("SELECT count(*) FROM events")[0][0])
+
+    @override
     def retry_event(self, event: int, reason: str) -> int:
         with self._database.writing() as connection:
             connection.execute(
@@ -146,16 +148,16 @@ class SqliteStore(Store):
             if stored and stored[1] > moment:
                 return Change.STALE
             _remove_examples(connection, approval.project, [approval.annotation])
-            _insert(
-                connection, "approvals", f"{_APPROVAL}, moment", [(*_values(approval, _APPROVAL), moment)]
+            insert(
+                connection, "approvals", f"{_APPROVAL}, moment", [(*values_of(approval, _APPROVAL), moment)]
             )
-            _insert(
+            insert(
                 connection,
                 "examples",
                 f"{_EXAMPLE}, moment, image, mask",
                 [
                     (
-                        *_values(example.info, _EXAMPLE),
+                        *values_of(example.info, _EXAMPLE),
                         unix_seconds(example.info.at),
                         example.image,
                         example.mask,
@@ -173,7 +175,7 @@ class SqliteStore(Store):
 
     @override
     def withdraw(self, project: str, annotations: Collection[int]) -> list[Approval]:
-        these, parameters = f"project = ? AND annotation {_ANY_OF}", (project, json.dumps(list(annotations)))
+        these, parameters = f"project = ? AND annotation {ANY_OF}", (project, json.dumps(list(annotations)))
         with self._database.writing() as connection:
             rows = connection.execute(
                 f"SELECT {_APPROVAL} FROM approvals WHERE {these} ORDER BY annotation", parameters
@@ -187,7 +189,7 @@ class SqliteStore(Store):
         query = f"SELECT {_APPROVAL} FROM approvals WHERE project = ?"
         parameters = [project]
         if tasks is not None:
-            query += f" AND task {_ANY_OF}"
+            query += f" AND task {ANY_OF}"
             parameters.append(json.dumps(list(tasks)))
         return [Approval(*row) for row in self._rows(f"{query} ORDER BY annotation", *parameters)]
 
@@ -203,13 +205,13 @@ class SqliteStore(Store):
     @override
     def examples(self, keys: Collection[str]) -> dict[str, StoredExample]:
         rows = self._rows(
-            f"SELECT {_EXAMPLE}, image, mask FROM examples WHERE key {_ANY_OF}", json.dumps(list(keys))
+            f"SELECT {_EXAMPLE}, image, mask FROM examples WHERE key {ANY_OF}", json.dumps(list(keys))
         )
         return {row[0]: StoredExample(ExampleInfo(*row[:-2]), *row[-2:]) for row in rows}
 
     @override
     def drop_examples(self, keys: Collection[str]) -> int:
-        return self._write(f"DELETE FROM examples WHERE key {_ANY_OF}", json.dumps(list(keys)))
+        return self._write(f"DELETE FROM examples WHERE key {ANY_OF}", json.dumps(list(keys)))
 
     @override
     def score_examples(self, scores: Mapping[str, float]) -> None:
@@ -218,88 +220,34 @@ class SqliteStore(Store):
                 "UPDATE examples SET score = ? WHERE key = ?", [(score, key) for key, score in scores.items()]
             )
 
-    # -- predictions ---------------------------------------------------------------------------------------------
-    @override
-    def put_prediction(self, prediction: PredictionRecord) -> None:
-        place = (prediction.project, prediction.task, prediction.revision)
-        context = json.dumps({target: list(keys) for target, keys in prediction.context.items()})
-        with self._database.writing() as connection:
-            connection.execute(
-                "DELETE FROM predictions WHERE project = ? AND task = ? AND revision = ?", place
-            )
-            row = connection.execute(
-                "INSERT INTO predictions (project, task, revision, at, score, context, seconds)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (*place, prediction.at, prediction.score, context, prediction.seconds),
-            ).lastrowid
-            masks = [(row, target, mask) for target, mask in prediction.masks.items()]
-            _insert(connection, "predicted_masks", "prediction, target, mask", masks)
-            if prediction.pushed is not None:
-                pushed = [(*place, prediction.pushed, prediction.at)]
-                _insert(connection, "pushed", "project, task, revision, id, at", pushed)
-
-    @override
-    def predictions(self, project: str, task: int) -> list[PredictionRecord]:
-        with self._database.reading() as connection:
-            rows = connection.execute(
-                "SELECT id, project, task, revision, at, score, context, seconds, (SELECT max(pushed.id) FROM pushed"
-                "  WHERE (pushed.project, pushed.task, pushed.revision)"
-                "   = (predictions.project, predictions.task, predictions.revision))"
-                " FROM predictions WHERE project = ? AND task = ? ORDER BY at DESC, id DESC",
-                (project, task),
-            ).fetchall()
-            masks: dict[int, dict[str, bytes]] = {row[0]: {} for row in rows}
-            for prediction, target, mask in connection.execute(
-                f"SELECT prediction, target, mask FROM predicted_masks WHERE prediction {_ANY_OF} ORDER BY rowid",
-                (json.dumps(list(masks)),),
-            ):
-                masks[prediction][target] = mask
-        return [_prediction(row[1:], masks[row[0]]) for row in rows]
-
-    @override
-    def predicted_tasks(self, project: str, revision: str) -> set[int]:
-        query = "SELECT task FROM predictions WHERE project = ? AND revision = ?"
-        return {task for (task,) in self._rows(query, project, revision)}
-
-    @override
-    def pushed(self, project: str, *, except_revision: str | None = None) -> list[PredictionRecord]:
-        rows = self._rows(
-            "SELECT pushed.project, pushed.task, pushed.revision, pushed.at, score, context, seconds, pushed.id"
-            " FROM pushed JOIN predictions USING (project, task, revision)"
-            " WHERE pushed.project = ? AND pushed.revision IS NOT ? ORDER BY pushed.at, pushed.id",
-            project,
-            except_revision,
-        )
-        return [_prediction(row, {}) for row in rows]
-
-    @override
-    def forget_pushed(self, project: str, pushed: Collection[int]) -> None:
-        self._write(
-            f"DELETE FROM pushed WHERE project = ? AND id {_ANY_OF}", project, json.dumps(list(pushed))
-        )
-
-    @override
-    def add_kept(self, kept: Iterable[KeptIoU]) -> None:
-        rows = [_values(one, _KEPT) for one in kept]
-        with self._database.writing() as connection:
-            _insert(connection, "kept", _KEPT, rows)
-
-    @override
-    def kept(self, project: str, since: float = 0.0) -> list[KeptIoU]:
-        query = f"SELECT {_KEPT} FROM kept WHERE project = ? AND at >= ? ORDER BY at, annotation, target"
-        return [KeptIoU(*row) for row in self._rows(query, project, since)]
-
     # -- background work -----------------------------------------------------------------------------------------
     @override
     def set_task_states(self, states: Iterable[TaskState]) -> None:
-        rows = [_values(state, _TASK_STATE) for state in states]
+        rows = [values_of(state, _TASK_STATE) for state in states]
         with self._database.writing() as connection:
-            _insert(connection, "task_states", _TASK_STATE, rows)
+            insert(connection, "task_states", _TASK_STATE, rows)
 
     @override
-    def task_states(self, project: str) -> list[TaskState]:
-        query = f"SELECT {_TASK_STATE} FROM task_states WHERE project = ? ORDER BY task"
-        return [TaskState(*row) for row in self._rows(query, project)]
+    def task_states(self, project: str, tasks: Collection[int] | None = None) -> list[TaskState]:
+        query = f"SELECT {_TASK_STATE} FROM task_states WHERE project = ?"
+        parameters = [project]
+        if tasks is not None:
+            query += f" AND task {ANY_OF}"
+            parameters.append(json.dumps(list(tasks)))
+        return [TaskState(*row) for row in self._rows(f"{query} ORDER BY task", *parameters)]
+
+    @override
+    def waiting_tasks(self, project: str) -> WaitingTasks:
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                f"SELECT {_TASK_STATE} FROM task_states WHERE project = ? AND status IN ('queued', 'running')"
+                " ORDER BY task",
+                (project,),
+            ).fetchall()
+            (news,) = connection.execute(
+                "SELECT max(at) FROM task_states WHERE project = ?", (project,)
+            ).fetchone()
+        return WaitingTasks(tuple(TaskState(*row) for row in rows), news or 0.0)
 
     @override
     def forget_tasks(self, project: str, tasks: Collection[int]) -> None:
@@ -307,7 +255,7 @@ class SqliteStore(Store):
         with self._database.writing() as connection:
             for table in ("task_states", "predictions", "pushed"):
                 connection.execute(
-                    f"DELETE FROM {table} WHERE project = ? AND task {_ANY_OF}", (project, gone)
+                    f"DELETE FROM {table} WHERE project = ? AND task {ANY_OF}", (project, gone)
                 )
 
     @override
@@ -346,16 +294,6 @@ class SqliteStore(Store):
     def note_once(self, name: str, value: str) -> bool:
         return bool(self._write("INSERT OR IGNORE INTO notes (name, value) VALUES (?, ?)", name, value))
 
-    # -- statements ----------------------------------------------------------------------------------------------
-    def _rows(self, query: str, *parameters: Any) -> list[Any]:
-        with self._database.reading() as connection:
-            return connection.execute(query, parameters).fetchall()
-
-    def _write(self, statement: str, *parameters: Any) -> int:
-        """Run one statement; how many rows it changed."""
-        with self._database.writing() as connection:
-            return connection.execute(statement, parameters).rowcount
-
 
 def _add_project(connection: sqlite3.Connection, key: str) -> None:
     connection.execute("INSERT OR IGNORE INTO projects (key) VALUES (?)", (key,))
@@ -363,24 +301,6 @@ def _add_project(connection: sqlite3.Connection, key: str) -> None:
 
 def _remove_examples(connection: sqlite3.Connection, project: str, annotations: Collection[int]) -> None:
     connection.execute(
-        f"DELETE FROM examples WHERE project = ? AND annotation {_ANY_OF}",
+        f"DELETE FROM examples WHERE project = ? AND annotation {ANY_OF}",
         (project, json.dumps(list(annotations))),
     )
-
-
-def _values(record: object, columns: str) -> tuple[Any, ...]:
-    return tuple(getattr(record, column) for column in columns.split(", "))
-
-
-def _insert(
-    connection: sqlite3.Connection, table: str, columns: str, rows: Iterable[tuple[Any, ...]]
-) -> None:
-    """Insert rows, each in place of the one with the same primary key."""
-    places = ", ".join("?" for _ in columns.split(", "))
-    connection.executemany(f"INSERT OR REPLACE INTO {table} ({columns}) VALUES ({places})", rows)
-
-
-def _prediction(row: Sequence[Any], masks: Mapping[str, bytes]) -> PredictionRecord:
-    project, task, revision, at, score, context, seconds, pushed = row
-    keys = {target: tuple(keys) for target, keys in json.loads(context).items()}
-    return PredictionRecord(project, task, revision, at, score, keys, masks, pushed, seconds)

@@ -1,10 +1,11 @@
 """Groups on disk to batches of normalised tensors, with the changes that cost nothing to make afresh."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from model.canvas import MEAN, STD
@@ -31,6 +32,10 @@ class Batch:
     query: Tensor
     target: Tensor
     painted: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on another device."""
+        return Batch(*(getattr(self, part.name).to(device) for part in fields(self)))
 
 
 def normalised(pixels: Tensor) -> Tensor:
@@ -73,8 +78,31 @@ def draw(
         chosen = rng.permutation(shard.images.shape[1])[: prompts + 1]
         images.append(np.asarray(shard.images[index])[chosen])
         masks.append(np.asarray(shard.masks[index])[chosen])
-    pixels = torch.from_numpy(np.stack(images)).permute(0, 1, 4, 2, 3).float() / 255
-    drawn = torch.from_numpy(np.stack(masks))[:, :, None].float() / 255
+    return varied(
+        torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(masks)), size, rng, paper, gentle
+    )
+
+
+def varied(
+    images: Tensor,
+    masks: Tensor,
+    size: int,
+    rng: np.random.Generator,
+    paper: bool = False,
+    gentle: bool = False,
+) -> Batch:
+    """Make a batch of members of groups, on the device where they lie; the first of each is the query.
+
+    Args:
+        images: `[B, 1 + P, S, S, 3]` uint8.
+        masks: `[B, 1 + P, S, S]` uint8, 0 or 255.
+        size: as for `draw`.
+        rng: as for `draw`.
+        paper: as for `draw`.
+        gentle: as for `draw`.
+    """
+    pixels = images.permute(0, 1, 4, 2, 3).float() / 255
+    drawn = masks[:, :, None].float() / 255
     stack = torch.cat([pixels, drawn], dim=2)
     if paper:
         stack = _mixed(stack, rng)
@@ -84,8 +112,7 @@ def draw(
     pixels, drawn = moved[:, :, :3].clamp(0, 1), moved[:, :, 3:].clamp(0, 1)
     if not gentle:
         pixels = _recoloured(pixels, rng)
-        inverted = torch.from_numpy(rng.random(batch) < 1 / 7)[:, None, None, None, None]
-        drawn = torch.where(inverted, 1 - drawn, drawn)
+        drawn = torch.where(_chance(rng, drawn, 1 / 7), 1 - drawn, drawn)
     painted = normalised(_painted(drawn, rng) if paper else drawn.expand(-1, -1, 3, -1, -1))
     shown = normalised(pixels)
     return Batch(shown[:, 1:], painted[:, 1:], shown[:, 0], drawn[:, 0, 0], painted[:, 0])
@@ -114,11 +141,11 @@ def contested(stack: Tensor, rng: np.random.Generator) -> Tensor:
     rival = stack.roll(1, 0)
     own, theirs = stack[:, :, 3:], rival[:, :, 3:]
     left = own * (1 - theirs)
-    wanted = torch.where(_chance(rng, len(stack), 0.5), theirs, left)
+    wanted = torch.where(_chance(rng, stack, 0.5), theirs, left)
     pasted = torch.cat([stack[:, :, :3] * (1 - theirs) + rival[:, :, :3] * theirs, wanted], dim=2)
     cover, before = left.mean((2, 3, 4)), own.mean((2, 3, 4))
     both_seen = ((cover > 0.3 * before) & (cover > 0.002)).all(dim=1)
-    chosen = _chance(rng, len(stack), CONTESTED) & both_seen[:, None, None, None, None]
+    chosen = _chance(rng, stack, CONTESTED) & both_seen[:, None, None, None, None]
     return torch.where(chosen, pasted, stack)
 
 
@@ -131,11 +158,12 @@ def echoed(stack: Tensor, rng: np.random.Generator) -> Tensor:
     """
     echo = stack.clone()
     echo[:, 1] = stack[:, 0]
-    return torch.where(_chance(rng, len(stack), ECHOED), echo, stack)
+    return torch.where(_chance(rng, stack, ECHOED), echo, stack)
 
 
-def _chance(rng: np.random.Generator, count: int, share: float) -> Tensor:
-    return torch.from_numpy(rng.random(count) < share)[:, None, None, None, None]
+def _chance(rng: np.random.Generator, stack: Tensor, share: float) -> Tensor:
+    """For each sample of a stack whether something happens to it, `[B, 1, 1, 1, 1]`."""
+    return torch.from_numpy(rng.random(len(stack)) < share)[:, None, None, None, None].to(stack.device)
 
 
 def _mixed(stack: Tensor, rng: np.random.Generator) -> Tensor:
@@ -167,11 +195,11 @@ def _moved(stack: Tensor, size: int, rng: np.random.Generator) -> Tensor:
     still[:, :, :2], still[:, :, 2] = np.eye(2), 0
     if size < flat.shape[-1] * 0.6:
         flat = F.avg_pool2d(flat, 2)
-    warped = _warp(flat, torch.from_numpy(theta).float(), size)
+    warped = _warp(flat, torch.from_numpy(theta).to(flat), size)
     cover, before = warped[:, 3].mean((1, 2)), flat[:, 3].mean((1, 2))
     lost = (cover < 0.004) | (cover < 0.25 * before) | (cover > 0.95)
     if lost.any():
-        warped[lost] = _warp(flat[lost], torch.from_numpy(still[lost.numpy()]).float(), size)
+        warped[lost] = _warp(flat[lost], torch.from_numpy(still[lost.cpu().numpy()]).to(flat), size)
     return warped.reshape(*stack.shape[:3], size, size)
 
 
@@ -183,30 +211,27 @@ def _warp(flat: Tensor, theta: Tensor, size: int) -> Tensor:
 def _recoloured(pixels: Tensor, rng: np.random.Generator) -> Tensor:
     """Colour changes that a group shares (mixing, permutation, inversion, grey), then a small one an image."""
     B, P = pixels.shape[:2]
-    mixes = np.zeros((B, 3, 3))
-    offsets = np.zeros((B, 3))
-    for index in range(B):
-        mix = np.eye(3)
-        if rng.random() < 0.35:
-            mix = mix[rng.permutation(3)]
-        if rng.random() < 0.2:
-            mix = mix * (1 - (mixing := rng.uniform(0.2, 1))) + mixing * rng.dirichlet(np.ones(3), 3)
-        if rng.random() < 0.15:
-            mix = np.repeat(rng.dirichlet(np.ones(3) * 3, 1), 3, 0)
-        if rng.random() < 0.12:
-            mix, offsets[index] = -mix, 1
-        mixes[index] = mix
-    mixed = torch.einsum("bij,bpjhw->bpihw", torch.from_numpy(mixes).float(), pixels)
-    mixed = mixed + torch.from_numpy(offsets).float()[:, None, :, None, None]
-    gain = torch.from_numpy(
-        np.exp(rng.normal(0, 0.12, (B, P, 1, 1, 1)) + rng.normal(0, 0.04, (B, P, 3, 1, 1)))
-    ).float()
-    shift = torch.from_numpy(rng.normal(0, 0.05, (B, P, 1, 1, 1))).float()
-    gamma = torch.from_numpy(np.exp(rng.normal(0, 0.15, (B, 1, 1, 1, 1)))).float()
+    mixes, offsets = np.broadcast_to(np.eye(3), (B, 3, 3)).copy(), np.zeros((B, 3))
+    permuted = rng.random(B) < 0.35
+    mixes[permuted] = np.eye(3)[rng.random((B, 3)).argsort(axis=1)][permuted]
+    share = (rng.uniform(0.2, 1, B) * (rng.random(B) < 0.2))[:, None, None]
+    mixes = mixes * (1 - share) + share * rng.dirichlet(np.ones(3), (B, 3))
+    grey = rng.random(B) < 0.15
+    mixes[grey] = np.repeat(rng.dirichlet(np.ones(3) * 3, (B, 1)), 3, axis=1)[grey]
+    inverted = rng.random(B) < 0.12
+    mixes[inverted], offsets[inverted] = -mixes[inverted], 1
+
+    def here(numbers: NDArray[np.float64]) -> Tensor:
+        return torch.from_numpy(numbers).to(pixels)
+
+    mixed = torch.einsum("bij,bpjhw->bpihw", here(mixes), pixels) + here(offsets)[:, None, :, None, None]
+    gain = here(np.exp(rng.normal(0, 0.12, (B, P, 1, 1, 1)) + rng.normal(0, 0.04, (B, P, 3, 1, 1))))
+    shift = here(rng.normal(0, 0.05, (B, P, 1, 1, 1)))
+    gamma = here(np.exp(rng.normal(0, 0.15, (B, 1, 1, 1, 1))))
     return ((mixed - 0.5) * gain + 0.5 + shift).clamp(1e-4, 1).pow(gamma)
 
 
 def _painted(drawn: Tensor, rng: np.random.Generator) -> Tensor:
     """Random colours for target and rest, the same in all images of a sample."""
-    palette = torch.from_numpy(rng.random((2, drawn.shape[0], 1, 3, 1, 1))).float()
+    palette = torch.from_numpy(rng.random((2, drawn.shape[0], 1, 3, 1, 1))).to(drawn)
     return palette[0] * (1 - drawn) + palette[1] * drawn

@@ -74,7 +74,7 @@ def _training(facts: Facts) -> str:
     sizes = ", ".join(f"{name} {value}" for name, value in asdict(facts.config).items())
     return (
         "## Training\n\n"
-        f"- Recipe `{facts.recipe}`, seed {facts.seed}, {facts.hours:.1f} hours on {facts.machine}: {facts.samples:,} samples drawn "
+        f"- Recipe `{facts.recipe}`, seed {facts.seed}, {_duration(facts.hours)} on {facts.machine}: {facts.samples:,} samples drawn "
         f"from {facts.groups:,} groups of five images that share a concept.\n"
         f"- Shares of the tasks: {shares}. For validation only: {kept}.\n"
         f"- Sizes: {sizes}. Stored in half precision, loaded in single precision.\n"
@@ -82,6 +82,10 @@ def _training(facts: Facts) -> str:
         + f"\n- {facts.history}"
         * bool(facts.history)
     )
+
+
+def _duration(hours: float) -> str:
+    return f"{60 * hours:.1f} minutes" if hours < 1 else f"{hours:.1f} hours"
 
 
 def _figures(facts: Facts) -> str:
@@ -126,7 +130,7 @@ def _sources(facts: Facts) -> str:
     lines = [
         "## Images",
         "",
-        "Debian packages by name, and drawings made by code (cells, thin structures, spots, layouts). Licences as the packages "
+        "Packages of Debian and npm by name, and drawings made by code (cells, thin structures, spots, layouts). Licences as the packages "
         "state them. What a copyleft image asks of weights trained on it is an open question; the images themselves are not here.",
         "",
         "| package | serves as | licence | copyleft |",

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import multiprocessing
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ _CATEGORIES = (
     "png/food",
     "png/plants",
     "png/transportation",
+    "images/units/",
 )
 MAPS = 3  # label maps a photograph: fine segments, coarse segments, colour clusters
 
@@ -71,7 +73,7 @@ def load(folder: Path, split: Split, copyleft: bool = True) -> Pools:
         split: which part.
         copyleft: False leaves out images whose licence is copyleft.
     """
-    left_out = set() if copyleft else {source.package for source in SOURCES if source.copyleft}
+    left_out = set() if copyleft else {source.folder for source in SOURCES if source.copyleft}
 
     def chosen(kind: str) -> tuple[Pixels, list[str], NDArray[np.int64]]:
         names: list[str] = json.loads((folder / f"{kind}.json").read_text())
@@ -129,9 +131,10 @@ def build(cache: Path, folder: Path) -> None:
             _collect(cache, source, make, names, tiles)
         np.save(folder / f"{kind}.npy", np.stack(tiles))
         (folder / f"{kind}.json").write_text(json.dumps(names))
-    photos = np.load(folder / "photo.npy", mmap_mode="r")
+    photos = np.load(folder / "photo.npy")
     partial = folder / "partial.npy"
-    np.save(partial, np.stack([segment_maps(photo) for photo in photos]))
+    with multiprocessing.get_context("spawn").Pool() as workers:
+        np.save(partial, np.stack(workers.map(segment_maps, photos, chunksize=8)))
     partial.rename(folder / "segments.npy")
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -26,7 +26,9 @@ SMALL = SegGPTConfig(
     intermediate_indices=(1, 3, 5),
 )
 
-NETWORKS = {"small": SMALL, "vit-large": SegGPTConfig()}
+MEDIUM = replace(SMALL, embed_dim=256, depth=8, intermediate_indices=(1, 3, 5, 7))
+
+NETWORKS = {"small": SMALL, "medium": MEDIUM, "vit-large": SegGPTConfig()}
 
 STEEPNESS = 6.0  # from brightness about one half to logits
 
@@ -154,11 +156,26 @@ def _adamw(network: SegGPT) -> list[torch.optim.Optimizer]:
     return [torch.optim.AdamW(groups, lr=1e-4, betas=(0.9, 0.999), fused=True)]
 
 
+# Sizes in turns, so that the network works at either; the last turn is at the smaller one.
+_TURNS = tuple(Phase(0.7 + 0.02 * turn, *((96, 448) if turn % 2 else (128, 224))) for turn in range(1, 16))
+
 RECIPES = {
     "small": Recipe(
         name="small",
         phases=(Phase(0.15, 48, 64), Phase(0.75, 64, 48), Phase(1.0, 96, 32)),
         several=0.25,
+        several_from=0.3,
+        paper=False,
+        jobs=True,
+        decay=0.998,
+        loss=balanced_loss,
+        rate=_constant_then_down,
+        optimisers=_muon,
+    ),
+    "accelerated": Recipe(
+        name="accelerated",
+        phases=(Phase(0.3, 64, 640), Phase(0.7, 96, 448), *_TURNS),
+        several=0.3,
         several_from=0.3,
         paper=False,
         jobs=True,

@@ -34,13 +34,13 @@ class Task:
 
 
 TASKS = (
-    Task("objects", composed.objects, 0.30),
+    Task("objects", composed.objects, 0.27),
     Task("regions", composed.regions, 0.20),
     Task("parts", composed.parts, 0.05),
     Task("textures", composed.textures, 0.07),
     Task("scenes", composed.scenes, 0.10),
     Task("blobs", drawn.blobs, 0.09),
-    Task("thin", drawn.thin, 0.10),
+    Task("thin", drawn.thin, 0.13),
     Task("spots", drawn.spots, 0.09),
     Task("mosaics", drawn.mosaics, 0.0),
     Task("gems", drawn.gems, 0.0),

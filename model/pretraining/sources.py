@@ -3,6 +3,7 @@
 import io
 import shutil
 import subprocess
+import tarfile
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -24,13 +25,14 @@ class Source:
     """A package whose images are used.
 
     Attributes:
-        package: Debian package name, or "scikit-image".
+        package: Debian package name, name on npm, or "scikit-image".
         use: what its images serve as.
         licence: as the package's copyright file states it.
         copyleft: whether the licence asks derived works to carry it on.
         suffixes: file name endings that are read; "pk3" archives are looked into.
         limit: at most so many images, evenly spread over the sorted names.
         wanted: only files whose path holds one of these words, when given.
+        registry: where the package is to be had.
     """
 
     package: str
@@ -40,6 +42,12 @@ class Source:
     suffixes: tuple[str, ...]
     limit: int
     wanted: tuple[str, ...] = ()
+    registry: Literal["debian", "npm", "installed"] = "debian"
+
+    @property
+    def folder(self) -> str:
+        """Its name as one part of a path."""
+        return self.package.replace("/", "-").lstrip("@")
 
 
 SOURCES = (
@@ -50,6 +58,7 @@ SOURCES = (
         False,
         ("png", "jpg"),
         40,
+        registry="installed",
     ),
     Source("gnome-backgrounds", "photo", "CC-BY-SA-3.0, CC-BY-SA-2.0, CC-BY-2.0", True, ("webp", "jpg"), 60),
     Source("mate-backgrounds", "photo", "GPL-2+, CC-BY-SA-4.0", True, ("jpg",), 60),
@@ -88,10 +97,39 @@ SOURCES = (
         60,
         ("landscapes",),
     ),
+    Source(
+        "opencv-doc",
+        "photo",
+        "Apache-2.0, BSD-3-Clause",
+        False,
+        ("jpg", "png"),
+        100,
+        ("examples/data/",),
+    ),
+    Source(
+        "libjxl-testdata",
+        "photo",
+        "BSD-3-Clause, CC0-1.0",
+        False,
+        ("png",),
+        20,
+        ("flower/flower.png", "hdr_room", "srgb8"),
+    ),
     Source("tuxpaint-stamps-default", "cutout", "GPL-2", True, ("png",), 900),
     Source("openclipart-png", "cutout", "public domain", False, ("png",), 2600),
     Source("fonts-noto-color-emoji", "cutout", "OFL-1.1, Apache-2.0", False, ("ttf",), 1600),
     Source("oxygen-icon-theme", "cutout", "LGPL-3+", True, ("png",), 500, ("128x128", "256x256")),
+    Source("@lobehub/fluent-emoji-3d", "cutout", "MIT", False, ("webp",), 2400, registry="npm"),
+    Source(
+        "wesnoth-1.16-data",
+        "cutout",
+        "GPL-2+, CC-BY-SA-4.0",
+        True,
+        ("png", "webp"),
+        1600,
+        ("core/images/portraits", "core/images/units", "core/images/scenery", "core/images/items"),
+    ),
+    Source("nexuiz-textures", "texture", "GPL-2+", True, ("pk3",), 500),
     Source("openarena-081-textures", "texture", "GPL-2+", True, ("pk3", "jpg", "tga", "png"), 700),
     Source(
         "ufoai-textures",
@@ -132,7 +170,7 @@ _SKIPPED = (
 
 
 def fetch(cache: Path, sources: tuple[Source, ...] = SOURCES) -> None:
-    """Download and unpack what is missing; needs `apt-get` and `dpkg-deb`, but no rights.
+    """Download and unpack what is missing; needs `apt-get`, `dpkg-deb` and `npm`, but no rights.
 
     Args:
         cache: folder for packages and unpacked files.
@@ -145,23 +183,27 @@ def fetch(cache: Path, sources: tuple[Source, ...] = SOURCES) -> None:
     packages = cache / "debs"
     packages.mkdir(parents=True, exist_ok=True)
     for source in sources:
-        target = cache / "unpacked" / source.package
-        if source.package == "scikit-image" or target.exists():
+        target = cache / "unpacked" / source.folder
+        if source.registry == "installed" or target.exists():
             continue
-        if not list(packages.glob(f"{source.package}_*.deb")):
-            _call("apt-get", ["download", source.package], packages)
-        archive = next(packages.glob(f"{source.package}_*.deb"))
         partial = target.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        _call("dpkg-deb", ["-x", str(archive.resolve()), str(partial.resolve())], packages)
+        if source.registry == "npm":
+            _call("npm", ["pack", "--silent", source.package], packages)
+            with tarfile.open(next(packages.glob(f"{source.folder}-*.tgz"))) as archive:
+                archive.extractall(partial, filter="data")
+        else:
+            _call("apt-get", ["download", source.package], packages)
+            archive_file = next(packages.glob(f"{source.package}_*.deb"))
+            _call("dpkg-deb", ["-x", str(archive_file.resolve()), str(partial.resolve())], packages)
         partial.rename(target)
 
 
 def _call(command: str, arguments: list[str], folder: Path) -> None:
     found = shutil.which(command)
     if found is None:
-        raise RuntimeError(f"the training images are Debian packages: run this where {command} is")
+        raise RuntimeError(f"the training images are packages of Debian and npm: run this where {command} is")
     subprocess.run([found, *arguments], cwd=folder, check=True, capture_output=True)  # noqa: S603 - our own table
 
 
@@ -176,12 +218,12 @@ def pictures(cache: Path, source: Source) -> Iterator[Picture]:
         `package/file` and the image, in the mode of the file.
     """
     if source.package == "fonts-noto-color-emoji":
-        yield from _glyphs(next((cache / "unpacked" / source.package).rglob("*.ttf")), source)
+        yield from _glyphs(next((cache / "unpacked" / source.folder).rglob("*.ttf")), source)
         return
     root = (
         Path(skimage.__file__).parent / "data"
-        if source.package == "scikit-image"
-        else cache / "unpacked" / source.package
+        if source.registry == "installed"
+        else cache / "unpacked" / source.folder
     )
     entries = [entry for entry in _entries(root, source.suffixes) if _fits(entry[0], source)]
     for position in np.unique(np.linspace(0, len(entries) - 1, source.limit).astype(int)):
@@ -199,7 +241,7 @@ def pictures(cache: Path, source: Source) -> Iterator[Picture]:
         except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError):
             continue
         if min(image.size) >= 64:
-            yield f"{source.package}/{name}", image
+            yield f"{source.folder}/{name}", image
 
 
 def _entries(root: Path, suffixes: tuple[str, ...]) -> list[tuple[str, Path, str | None]]:
@@ -245,7 +287,7 @@ def _glyphs(font_file: Path, source: Source) -> Iterator[Picture]:
         alpha: NDArray[np.uint8] = np.asarray(canvas)[..., 3]
         if (alpha > 127).mean() < 0.05 or np.asarray(canvas)[..., :3].max() == 0:
             continue
-        yield f"{source.package}/{code:x}", canvas
+        yield f"{source.folder}/{code:x}", canvas
         count += 1
         if count == source.limit:
             return

@@ -14,10 +14,12 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
 
-from model.pretraining.batches import draw
+from model.attention import attend_halves_folded
+from model.pretraining.batches import draw, varied
 from model.pretraining.recipes import Recipe
 from model.pretraining.shards import Shard
 from model.pretraining.starts import give_jobs
+from model.pretraining.stream import Ring
 from model.seggpt import SegGPT, SegGPTConfig
 
 log = logging.getLogger(__name__)
@@ -56,18 +58,19 @@ class Training:
     Args:
         config: sizes of the network.
         recipe: how to train it.
-        shards: what it learns from.
+        stock: what it learns from: shards on disk, or a ring that is being filled. A ring's device is where the
+            network is trained.
         length: how long.
         seed: of weights and of samples.
         autocast: bf16 in the forward pass.
-        workers: threads that share a step.
+        workers: threads that share a step, on a CPU.
     """
 
     def __init__(
         self,
         config: SegGPTConfig,
         recipe: Recipe,
-        shards: list[Shard],
+        stock: list[Shard] | Ring,
         length: Length,
         seed: int,
         autocast: bool = True,
@@ -77,13 +80,17 @@ class Training:
         self.network = SegGPT(config)
         if recipe.jobs:
             give_jobs(self.network)
-        self.recipe, self.shards, self.length, self.autocast = recipe, shards, length, autocast
+        self.device = stock.device if isinstance(stock, Ring) else torch.device("cpu")
+        self.network.to(self.device)
+        if self.device.type != "cpu":
+            self.network.use(attend_halves_folded)
+        self.recipe, self.stock, self.length, self.autocast = recipe, stock, length, autocast
         self.optimisers = recipe.optimisers(self.network)
         self.base_rates = [[group["lr"] for group in optimiser.param_groups] for optimiser in self.optimisers]
         self.average = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
         self.rng = np.random.default_rng(seed)
-        self.workers = workers
-        self._threads = ThreadPoolExecutor(workers, initializer=lambda: torch.set_num_threads(1))
+        self.workers = workers if self.device.type == "cpu" else 1
+        self._threads = ThreadPoolExecutor(self.workers, initializer=lambda: torch.set_num_threads(1))
         self.tally = Tally()
 
     @property
@@ -121,8 +128,12 @@ class Training:
         self, seed: int, samples: int, prompts: int, size: int
     ) -> tuple[float, tuple[Tensor | None, ...]]:
         """Loss and gradients of one thread's share: two threads with a core each beat two cores inside every operation."""
-        batch = draw(self.shards, samples, prompts, size, np.random.default_rng(seed), self.recipe.paper)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
+        rng, paper = np.random.default_rng(seed), self.recipe.paper
+        if isinstance(self.stock, Ring):
+            batch = varied(*self.stock.take(samples, prompts + 1, rng), size, rng, paper)
+        else:
+            batch = draw(self.stock, samples, prompts, size, rng, paper)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             painted = self.network(batch.prompt_images, batch.prompt_masks, batch.query)
         loss = self.recipe.loss(painted.float(), batch)
         return loss.item(), torch.autograd.grad(loss, list(self.network.parameters()), allow_unused=True)
@@ -158,7 +169,7 @@ class Training:
         Raises:
             ValueError: if it is of another network or recipe.
         """
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, weights_only=True, map_location=self.device)
         config = SegGPTConfig(**state["config"])
         if config != self.network.config or state["recipe"] != self.recipe.name:
             raise ValueError(f"{path} is of another network or recipe: remove it, or drop --resume")
@@ -225,7 +236,7 @@ def export(average: dict[str, Tensor], config: SegGPTConfig, path: Path, size: i
             if wanted == len(tensor)
             else F.interpolate(tensor.t()[None], size=wanted, mode="linear")[0].t()
         )
-        tensors[name] = fitted.half().contiguous()
+        tensors[name] = fitted.half().cpu().contiguous()
     partial = path.with_suffix(".partial")
     save_file(tensors, str(partial), metadata={"config": json.dumps(asdict(config))})
     partial.chmod(0o644)  # it is written for its owner alone

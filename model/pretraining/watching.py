@@ -38,10 +38,10 @@ def validation(network: SegGPT, shard: Shard, size: int, prompts: int = 1, seed:
         if not len(rows):
             continue
         chosen = Shard(shard.images[rows], shard.masks[rows], shard.tasks[rows])
-        rng = np.random.default_rng(seed)
+        rng, device = np.random.default_rng(seed), network.mask_token.device
         found: list[float] = []
         while len(found) < len(rows):
-            batch = draw([chosen], _AT_ONCE, prompts, size, rng, gentle=True)
+            batch = draw([chosen], _AT_ONCE, prompts, size, rng, gentle=True).to(device)
             found += _overlap(network(batch.prompt_images, batch.prompt_masks, batch.query), batch.target)
         scores[task.name] = float(np.mean(found))
     scores["mean"] = float(np.mean(list(scores.values())))

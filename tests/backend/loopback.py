@@ -43,6 +43,10 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
 
 
+HANG_UP = Answer()
+"""In place of an answer: the connection is closed."""
+
+
 def as_json(content: Any, status: int = 200) -> Answer:
     return Answer(status, json.dumps(content).encode(), {"Content-Type": "application/json"})
 
@@ -53,6 +57,7 @@ class LoopbackServer:
     def __init__(self) -> None:
         self.requests: list[Request] = []
         self.lock = threading.RLock()
+        self._gone = False
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -66,6 +71,9 @@ class LoopbackServer:
                 with server.lock:
                     server.requests.append(request)
                 answer = server.answer(request)
+                if server._gone or answer is HANG_UP:
+                    self.close_connection = True
+                    return
                 self.send_response(answer.status)
                 for name, value in {"Content-Length": str(len(answer.body)), **answer.headers}.items():
                     self.send_header(name, value)
@@ -85,12 +93,29 @@ class LoopbackServer:
                 ):  # who hangs up early is nothing to report
                     super().handle_error(request, client_address)  # type: ignore[arg-type]
 
-        self._http = Server(("127.0.0.1", 0), Handler)
+        def listen_on(port: int) -> Server:
+            return Server(("127.0.0.1", port), Handler)
+
+        self._listen_on = listen_on
+        self._listen(0)
+
+    def _listen(self, port: int) -> None:
+        self._http = self._listen_on(port)
         self._http.daemon_threads = True
         self._thread = threading.Thread(
             target=self._http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
         )
         self._thread.start()
+
+    def go_away(self) -> None:
+        """As when its process ends: nobody is answered any more, on connections that were made before neither."""
+        self._gone = True
+        self.stop()
+
+    def come_back(self) -> None:
+        """Start again at the same address."""
+        self._listen(self._http.server_port)
+        self._gone = False
 
     @property
     def url(self) -> str:

@@ -87,8 +87,8 @@ class Served:
         self.process.terminate()
         self.process.wait(60)
 
-    def approve(self, annotation: int) -> None:
-        image, mask = blob(annotation)
+    def approve(self, annotation: int, *size: int) -> None:
+        image, mask = blob(annotation, *size)
         row = {
             "id": annotation, "task": annotation, "result": [brush(mask)], "updated_at": now(), "lead_time": 1.0,
             "was_cancelled": False, "updated_by": 1, "completed_by": 1,
@@ -101,9 +101,9 @@ class Served:
         answer = self.client.get(f"/api/projects/{KEY}")
         return int(answer.json()["approvals"]) if answer.status_code == 200 else 0
 
-    def predict(self, seed: int) -> Any:
+    def predict(self, seed: int, *size: int) -> Any:
         body = {
-            "tasks": [{"id": 100 + seed, "data": {"image": data_uri(png(blob(seed)[0]))}}],
+            "tasks": [{"id": 100 + seed, "data": {"image": data_uri(png(blob(seed, *size)[0]))}}],
             "project": KEY,
         }
         return self.client.post("/predict", json=body).json()["results"][0]

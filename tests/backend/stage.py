@@ -28,6 +28,7 @@ from backend.learner import Learnt
 from backend.settings import Settings
 from backend.store.pictures import unpack_mask
 from backend.wiring import Backend, build
+from model.edges import ProbabilityMap
 from model.seggpt import SegGPT, SegGPTConfig
 from model.segmenter import Query
 from tests.backend.fake_label_studio import FakeLabelStudio
@@ -40,17 +41,17 @@ Run = Callable[..., tuple[int, str, str]]
 """A command and its arguments to exit code, output and errors; see the fixture `run`."""
 
 
-def write_random_checkpoint(path: Path) -> Path:
+def write_random_checkpoint(path: Path, image_size: int = 64) -> Path:
     """A network that is small enough for tests; what it paints means nothing."""
     torch.manual_seed(0)
     config = SegGPTConfig(
-        image_size=64,
+        image_size=image_size,
         patch_size=8,
         embed_dim=48,
         depth=4,
         num_heads=4,
         decoder_embed_dim=8,
-        pretrain_image_size=64,
+        pretrain_image_size=image_size,
         merge_index=0,
         intermediate_indices=(1, 2, 3),
     )
@@ -136,7 +137,7 @@ class Stage:
                 "label_studio_api_key": label_studio.legacy_token,
             }
         self.settings = Settings(**(given | fields))
-        self.backend: Backend = build(self.settings)
+        self.backend: Backend = build(self.settings, patient=True)
         self.jobs = Jobs(self.settings, self.backend)
         self.failed: list[BaseException] = []
         for lane in (self.jobs.events, self.jobs.predictions, self.jobs.tuning):
@@ -171,6 +172,9 @@ class Stage:
     def segment_with(self, segment: Any) -> None:
         """Let something stand in for the network's forward pass."""
         self.backend.segmenter.segment = segment  # type: ignore[method-assign]  # the one stand-in, see above
+        self.backend.segmenter.maps = lambda queries: [  # type: ignore[method-assign]
+            ProbabilityMap(values, *values.shape) for values in segment(queries)
+        ]
 
     # -- what Label Studio sends ---------------------------------------------------------------------------------
     def setup(self) -> str:

@@ -90,6 +90,22 @@ def test_evaluate_prints_a_table_and_writes_the_report(run: Run, data_set: Path,
     assert f"{rows[0]['miou']:.3f}" in out
 
 
+def test_evaluate_measures_edges_and_objects_where_asked(run: Run, data_set: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    options = ("--shots", "1", "--boundary", "--objects", "--json", str(report))
+    for edges in ("guided", "off"):
+        code, out, err = run("evaluate", str(data_set), *options, "--edges", edges)
+        assert (code, err) == (0, "")
+        (row,) = json.loads(report.read_text())["rows"]
+        assert 0 <= row["boundary_f"] <= 1
+        assert 0 <= row["object_f1"] <= 1
+        assert "boundary F" in out
+        assert f"{row['object_f1']:.3f}" in out
+    code, _, err = run("evaluate", str(data_set), "--edges", "sharp")
+    assert code == 1
+    assert "edges" in err.lower()
+
+
 @pytest.mark.parametrize("shots", ["", "0", "one", "1,,2", "-1"])
 def test_evaluate_wants_numbers_of_examples(run: Run, data_set: Path, shots: str) -> None:
     code, _, err = run("evaluate", str(data_set), f"--shots={shots}")
@@ -104,45 +120,6 @@ def test_evaluate_says_what_is_missing(run: Run, tmp_path: Path) -> None:
     code, _, err = run("evaluate", str(tmp_path), "--checkpoint", str(tmp_path / "weights.pth"))
     assert code == 1
     assert "weights.pth" in err
-
-
-# -- predict -------------------------------------------------------------------------------------------------------
-def test_predict_writes_a_mask_and_a_preview_of_each_picture(
-    run: Run, data_set: Path, tmp_path: Path
-) -> None:
-    (data_set / "images" / "folder").mkdir()
-    out = tmp_path / "out"
-    code, said, err = run("predict", str(data_set / "images"), "--examples", str(data_set), "--out", str(out))
-    assert (code, err) == (0, "")
-    assert "6 masks and previews" in said
-    assert "by 6 examples" in said
-    assert sorted(file.name for file in out.iterdir())[:2] == ["0.mask.png", "0.preview.jpg"]
-    with Image.open(out / "3.mask.png") as mask, Image.open(out / "3.preview.jpg") as preview:
-        assert mask.size == preview.size == (64, 48)
-        assert set(np.unique(np.asarray(mask))) <= {0, 255}
-
-
-@pytest.mark.parametrize("what", ["no picture", "empty folder", "no examples", "damaged picture"])
-def test_predict_says_what_is_missing(run: Run, data_set: Path, tmp_path: Path, what: str) -> None:
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    (tmp_path / "damaged.png").write_bytes(b"no picture")
-    pictures = {
-        "no picture": tmp_path / "none.png",
-        "empty folder": empty,
-        "damaged picture": tmp_path / "damaged.png",
-    }
-    examples = empty if what == "no examples" else data_set
-    code, _, err = run(
-        "predict",
-        str(pictures.get(what, data_set / "images")),
-        "--examples",
-        str(examples),
-        "--out",
-        str(tmp_path / "o"),
-    )
-    assert code == 1
-    assert len(err.strip().splitlines()) == 1
 
 
 # -- sync ----------------------------------------------------------------------------------------------------------

@@ -148,7 +148,7 @@ def test_g4_many_tasks_are_answered_in_time_and_the_rest_follows_under_the_same_
         clock.now += 5 * len(queries)
         return by_colour(queries)
 
-    monkeypatch.setattr(stage.backend.segmenter, "segment", segment)
+    stage.segment_with(segment)
     stage.approve(1)
     version, tasks, began = stage.setup(), stage.blobs(30, first=2), clock.now
     response = stage.ask(*tasks)
@@ -234,15 +234,34 @@ BOX = {**POINT, "type": "rectanglelabels", "value": {"x": 1, "y": 1, "width": 0,
 
 @pytest.mark.parametrize(
     "params",
-    [None, {}, {"context": None}, {"context": {}}, {"context": {"result": []}}, {"context": {"result": [POINT]}},
-     {"context": {"result": [BOX]}}, {"context": {"result": [{**POINT, "value": {"x": 140, "y": -3}}]}}],
-    ids=["none", "empty", "null", "no result", "nothing clicked", "no is_positive", "no width", "outside"],
-)  # fmt: skip
-def test_g6_a_request_with_or_without_a_click_is_answered(colourful: Stage, params: Any) -> None:
+    [None, {}, {"context": None}, {"context": {}}, {"context": {"result": []}}],
+    ids=["none", "empty", "null", "no result", "nothing clicked"],
+)
+def test_g6_a_request_without_a_click_gets_the_ordinary_prediction(colourful: Stage, params: Any) -> None:
     colourful.approve(1)
     image, mask = blob(2)
     (prediction,) = colourful.predict(colourful.upload(image), params=params)
     assert (mask_of(prediction["result"][0]) == mask).all()
+
+
+@pytest.mark.parametrize(
+    "hint",
+    [POINT, BOX, {**POINT, "value": {"x": 140, "y": -3, "keypointlabels": ["cell"]}}],
+    ids=["no is_positive", "no width", "outside"],
+)
+def test_g6_a_click_without_is_positive_counts_and_what_points_at_nothing_gets_nothing(
+    colourful: Stage, hint: dict[str, Any]
+) -> None:
+    colourful.approve(1)
+    image, mask = blob(2)
+    rows, columns = np.nonzero(mask)
+    place = {"x": 100 * columns.mean() / 64, "y": 100 * rows.mean() / 48, "keypointlabels": ["cell"]}
+    given = {**hint, "value": place} if hint is POINT else hint
+    (prediction,) = colourful.predict(colourful.upload(image), params={"context": {"result": [given]}})
+    if hint is not POINT:
+        assert prediction == []
+    else:
+        assert iou(mask_of(prediction["result"][0]), mask) > 0.9
 
 
 def test_g6_a_request_without_params_and_project_is_answered(colourful: Stage) -> None:

@@ -87,7 +87,7 @@ def test_an_event_is_not_lost_where_the_queue_is_broken(
 
     monkeypatch.setattr(stage.jobs.events.storage, "enqueue", broken)
     annotation = stage.submit(stage.upload(blob(1)[0]), brush(blob(1)[1]))
-    assert "not queued" in caplog.text
+    assert "the queue cannot be used; what is to be done waits: disk I/O error" in caplog.text
     monkeypatch.undo()
     stage.jobs.look()
     stage.work()

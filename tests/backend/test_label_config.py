@@ -41,14 +41,43 @@ def test_each_label_of_the_four_controls_is_a_target(tag: str, kind: str) -> Non
     assert {target.value for target in config.targets} == {"image"}
 
 
-def test_a_recorded_config_gives_its_brush_and_rectangle_labels_and_no_keypoints() -> None:
+def test_a_recorded_config_gives_its_brush_labels_and_none_of_the_smart_tools() -> None:
     recorded = json.loads((FIXTURES / "50_browser_keypoint_first.json").read_text())
     config = parse(recorded["requests"][0]["body"]["label_config"])
     assert spelled(config) == [
         ("tag", "image", "cell", "brush"),
         ("tag", "image", "debris", "brush"),
-        ("tag3", "image", "cell", "rectangle"),
     ]
+
+
+def smart_box(*labels: str, **attributes: str) -> str:
+    written = control("RectangleLabels", "box", *labels)
+    return written.replace(
+        " toName", "".join(f' {name}="{value}"' for name, value in attributes.items()) + " toName"
+    )
+
+
+@pytest.mark.parametrize(
+    ("box", "kept"),
+    [
+        (smart_box("cell", smart="true"), []),
+        (smart_box("cell", Smart="True"), []),
+        (smart_box("cell", "dust", smart="true"), ["dust"]),
+        (smart_box("cell", smart="false"), ["cell"]),
+        (smart_box("cell"), ["cell"]),
+    ],
+)
+def test_smart_boxes_are_targets_only_of_labels_that_nothing_else_draws(box: str, kept: list[str]) -> None:
+    config = parse(view(IMAGE, control("PolygonLabels", "outline", "cell"), box))
+    assert [target.label for target in config.targets if target.kind == "rectangle"] == kept
+    assert [target.label for target in config.targets if target.kind == "polygon"] == ["cell"]
+
+
+def test_smart_boxes_of_another_image_or_alone_are_targets() -> None:
+    alone = parse(view(IMAGE, smart_box("cell", smart="true")))
+    assert spelled(alone) == [("box", "image", "cell", "rectangle")]
+    other = '<Image name="other" value="$other"/>' + control("BrushLabels", "brush", "cell", to="other")
+    assert len(parse(view(IMAGE, other, smart_box("cell", smart="true"))).targets) == 2
 
 
 def test_several_controls_and_images_keep_apart() -> None:

@@ -1,5 +1,8 @@
 """Figures for Prometheus: what happened is what `/metrics` shows."""
 
+from typing import Any
+
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from backend.metrics import Metrics
@@ -60,3 +63,17 @@ def test_a_target_without_examples_is_shown_no_longer(stage: Stage) -> None:
     stage.delete(annotation)
     stage.work()
     assert ("seggpt_pool_examples", stage.key, stage.target) not in figures(stage.client.get("/metrics").text)
+
+
+def test_a_scrape_loads_neither_kept_ious_nor_events(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each scrape loaded every kept IoU of all projects, and thousands of events with their masks."""
+    stage.approve(1)
+    stage.event("TASKS_CREATED")
+
+    def loaded(*_: Any, **__: Any) -> None:
+        raise AssertionError("all of them were loaded")
+
+    for name in ("kept", "pending_events", "task_states"):
+        monkeypatch.setattr(stage.backend.store, name, loaded)
+    seen = figures(stage.client.get("/metrics").text)
+    assert (seen["seggpt_kept_iou_count", stage.key], seen["seggpt_pending_events",]) == (0, 1)

@@ -270,6 +270,7 @@ def test_left_overs_are_tried_again_where_label_studio_does_not_answer(
     ready.jobs.left_overs(ready.key, [task])
     ready.work()
     ready.label_studio.failures.clear()
-    assert "predictions not pushed" in caplog.text
+    assert "answers 503 for now" in caplog.text
+    assert "predictions not pushed" in str(ready.backend.store.note(f"trouble:push:{ready.key}"))
     ready.work(later=True)
     assert [number for number, _ in pushed(ready)] == [task]

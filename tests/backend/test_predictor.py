@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from backend import revision
 from backend.errors import ImageError
-from backend.predictor import Predictions, expected_iou
+from backend.predictor import Predictions
 from backend.revision import Snapshot
 from model.device import DeviceMemoryError
 from model.segmenter import Query
@@ -338,37 +338,6 @@ def test_predictions_are_told_in_the_order_asked_for_though_some_were_known(stag
     tasks = stage.blobs(12, first=2)
     predict(stage, tasks[6:])
     assert list(predict(stage, tasks).done) == tasks
-
-
-# -- the score -----------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(
-    ("probability", "expected"),
-    [
-        (np.zeros((3, 3)), 1.0),
-        (np.full((3, 3), 0.3), 0.7),
-        (np.ones((3, 3)), 1.0),
-        (np.full((3, 3), 0.6), 0.6),
-        (np.array([[1.0, 0.0], [0.0, 0.0]]), 1.0),
-        (np.array([[0.8, 0.2], [0.0, 0.0]]), 0.8 / 1.2),
-        (np.zeros((0, 0)), 1.0),
-    ],
-    ids=["nothing", "nothing sure", "all", "all unsure", "sharp", "soft", "no pixels"],
-)
-def test_the_score_is_the_iou_to_expect(probability: NDArray[np.float64], expected: float) -> None:
-    likely = probability.astype(np.float32)
-    assert expected_iou(likely, likely >= 0.5) == pytest.approx(expected, abs=1e-6)
-
-
-def test_the_score_is_what_is_met_on_average(stage: Stage) -> None:
-    """Drawn from the probabilities themselves, masks have that IoU with ours."""
-    random = np.random.default_rng(0)
-    probability = random.random((60, 60)).astype(np.float32)
-    mask = probability >= 0.5
-    met = []
-    for _ in range(40):
-        truth = random.random((60, 60)) < probability
-        met.append((truth & mask).sum() / (truth | mask).sum())
-    assert expected_iou(probability, mask) == pytest.approx(np.mean(met), abs=0.01)
 
 
 def test_several_requests_at_once_get_the_same_answers_as_one_after_the_other(stage: Stage) -> None:

@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 from skimage import measure
 
-from backend.regions.components import Runs, components, runs_of, without_specks
+from backend.regions.components import Runs, components, numbered, runs_of, without_specks
 from backend.regions.filling import direction, fill_ellipse, fill_polygon, fill_rectangle
 from backend.regions.outlines import MAX_HOLES, MAX_POINTS, outline
 
@@ -95,6 +95,36 @@ def test_the_mean_over_runs_is_the_mean_over_their_pixels() -> None:
     rng = np.random.default_rng(0)
     mask, values = rng.random((20, 30)) < 0.4, rng.random((20, 30)).astype(np.float32)
     assert runs_of(mask).mean(values) == pytest.approx(values[mask].mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 6), (4, 15), (40, 90)])
+def test_the_mean_takes_values_of_another_resolution(shape: tuple[int, int]) -> None:
+    """The sizes divide each other, so the values can be repeated, or their own mean taken, by hand."""
+    rng = np.random.default_rng(1)
+    mask, values = rng.random((20, 30)) < 0.4, rng.random(shape).astype(np.float32)
+    if shape[0] > 20:
+        across = values.reshape(40, 30, 3).mean(axis=2)
+        wanted = across[1::2][
+            mask
+        ].mean()  # of two rows of values, the one in the middle of the pixel or below it
+    else:
+        wanted = values.repeat(20 // shape[0], axis=0).repeat(30 // shape[1], axis=1)[mask].mean()
+    assert runs_of(mask).mean(values) == pytest.approx(wanted, rel=1e-5)
+
+
+@quick
+@given(arrays(np.int32, array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.integers(0, 4)))
+def test_numbered_objects_are_found_again_as_runs(labels: NDArray[np.int32]) -> None:
+    parts = numbered(labels, 9)
+    areas = np.bincount(labels.ravel())[1:]
+    assert [part.area for part in parts] == sorted(areas[areas > 0].tolist(), reverse=True)
+    found = np.zeros_like(labels)
+    for part in parts:
+        pixels = whole(part)
+        (number,) = set(labels[pixels].tolist())
+        found[pixels] = number
+    assert np.array_equal(found, labels)
+    assert len(numbered(labels, 2)) == min(2, len(parts))
 
 
 @quick

@@ -171,6 +171,29 @@ def test_components_below_the_least_area_are_left_out(kind: Kind, instances: boo
     assert [parts(least / 12_000) for least in (19.5, 20.5, 100.5, 600.5)] == [3, 2, 1, 0]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_with_instances_things_that_touch_are_told_apart_and_small_holes_filled(kind: Kind) -> None:
+    y, x = np.mgrid[:100, :120]
+    mask = (np.hypot(x - 40, y - 50) <= 20) | (np.hypot(x - 76, y - 50) <= 20)
+    mask[49:51, 39:41] = False
+    options: dict[str, Any] = {"score": 0.5, "min_area": 10}
+    assert len(regions.encode(mask, target(kind), **options)) == 1
+    both = regions.encode(mask, target(kind), **options, instances=True)
+    assert len(both) == 2
+    left, right = sorted(
+        (read([region], target(kind)) for region in both), key=lambda part: np.argmax(part.any(axis=0))
+    )
+    assert left[50, 40]
+    assert right[50, 76]
+    assert not (left & right).any() or kind in ("rectangle", "ellipse", "polygon")
+    assert overlap(left, np.hypot(x - 40, y - 50) <= 20) > (0.75 if kind == "rectangle" else 0.9)
+
+
+def test_an_empty_mask_has_no_regions_with_instances_either() -> None:
+    assert regions.encode(np.zeros((0, 9), np.bool_), target("brush"), score=0.5, instances=True) == []
+    assert regions.encode(np.zeros((4, 9), np.bool_), target("brush"), score=0.5, instances=True) == []
+
+
 @pytest.mark.parametrize("kind", ["polygon", "rectangle", "ellipse", "brush"])
 def test_the_number_of_regions_is_bounded_and_the_largest_stay(kind: Kind) -> None:
     mask = np.zeros((80, 100), dtype=np.bool_)

@@ -66,7 +66,7 @@ def test_the_tuned_prompt_is_what_the_network_sees(staging: Staging) -> None:
     (record,) = stage.backend.store.predictions(stage.key, 900)
     assert record.context == {stage.target: (f"{stage.key}/prompt/1",)}
     file = unpack_prompt(stage.backend.prompts.export(stage.key, 1))
-    contexts = stage.backend.predictor._contexts
+    contexts = stage.backend.predictor.contexts
     (target,) = snapshot.ready
     context = contexts.choose(snapshot, target, 900, image)
     assert context.examples == ()

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from model.edges import ProbabilityMap
 from model.example import Example
 from model.seggpt import SegGPT
 from model.segmenter import Query, Segmenter
@@ -32,6 +32,6 @@ class Recorder(Segmenter):
         super().__init__(model, dtype=torch.float32)
         self.asked: list[Query] = []
 
-    def segment(self, queries: Sequence[Query]) -> list[NDArray[np.float32]]:
+    def maps(self, queries: Sequence[Query]) -> list[ProbabilityMap]:
         self.asked += queries
-        return super().segment(queries)
+        return super().maps(queries)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model import evaluation
+from model.edges import ProbabilityMap
 from model.evaluation import EvaluationError, Folder
 from model.example import Context, Example
 from model.seggpt import SegGPT
@@ -27,9 +28,10 @@ class RedReader(Segmenter):
         super().__init__(model, name="red")
         self.asked: list[Context] = []
 
-    def segment(self, queries: Sequence[Query]) -> list[NDArray[np.float32]]:
+    def maps(self, queries: Sequence[Query]) -> list[ProbabilityMap]:
         self.asked += [query.context for query in queries]
-        return [np.float32(0.9) * (query.image[:, :, 0] > 127) + np.float32(0.05) for query in queries]
+        found = [np.float32(0.9) * (query.image[:, :, 0] > 127) + np.float32(0.05) for query in queries]
+        return [ProbabilityMap(values, values.shape[0], values.shape[1]) for values in found]
 
 
 @pytest.fixture
@@ -203,17 +205,6 @@ def pool(*shares: float) -> list[Example]:
     return examples
 
 
-def test_leaving_one_out_tells_how_well_each_is_found_by_the_others(red: RedReader) -> None:
-    calls: list[tuple[int, int]] = []
-    examples = pool(1, 0.5, 0.25, 0.75)
-    scores = evaluation.leave_one_out(examples, red, 2, lambda done, total: calls.append((done, total)))
-    assert scores == pytest.approx([1, 0.5, 0.25, 0.75])
-    assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    for example, context in zip(examples, red.asked, strict=True):
-        assert len(context) == 2
-        assert example.key not in context.keys
-
-
 def test_the_worth_of_an_example_is_how_well_it_alone_finds_others(red: RedReader) -> None:
     examples = pool(1, 0.5, 0.25)
     assert evaluation.worth(examples, red) == pytest.approx([0.375, 0.625, 0.75])
@@ -223,9 +214,25 @@ def test_the_worth_of_an_example_is_how_well_it_alone_finds_others(red: RedReade
     assert len(red.asked) == 9 * 3
 
 
-@pytest.mark.parametrize("measure", [evaluation.leave_one_out, evaluation.worth])
-def test_one_example_cannot_be_measured(
-    red: RedReader, measure: Callable[[Sequence[Example], Segmenter], list[float]]
-) -> None:
+def test_one_example_cannot_be_measured(red: RedReader) -> None:
     with pytest.raises(EvaluationError, match="two"):
-        measure(pool(1), red)
+        evaluation.worth(pool(1), red)
+
+
+def test_boundaries_and_objects_are_measured_where_asked_for(tmp_path: Path, red: RedReader) -> None:
+    """Found: two squares, known: one of them and a third; a boundary of 4 x 40 each, all far apart, in both pictures."""
+    places = [slice(20, 60), slice(90, 130), slice(160, 200)]
+    squares = [square(1, place, place) == 1 for place in places]
+    for number in range(2):
+        write(
+            tmp_path, f"picture {number}", squares[0] | squares[1], (squares[0] | squares[2]).astype(np.uint8)
+        )
+    plain, measured = (
+        evaluation.evaluate_folder(tmp_path, red, [1], extras=extras).rows[0]
+        for extras in ((), ("boundary_f", "object_f1"))
+    )
+    assert plain.extras == {}
+    assert measured.extras == pytest.approx({"boundary_f": 0.5, "object_f1": 0.5})
+    assert measured.to_json() == {
+        **plain.to_json(), **measured.extras, "seconds_per_image": measured.seconds_per_image
+    }  # fmt: skip

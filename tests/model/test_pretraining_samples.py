@@ -1,6 +1,5 @@
 """Samples for the embedded checkpoint: made from a handful of drawn pictures, no package is fetched."""
 
-import json
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +15,7 @@ from model.pretraining import pools, recipes, shards, sources
 from model.pretraining.batches import CONTESTED, ECHOED, brightness, contested, draw, echoed
 from model.pretraining.pools import Pools
 from model.seggpt import SegGPTConfig
-
-PACKAGES = ("openclipart-png", "tuxpaint-stamps-default")  # one free, one copyleft
-EACH = 40  # pictures a package; three of them are for validation
+from tests.model.drawn_pools import EACH, write_pools
 
 TINY = SegGPTConfig(
     image_size=32,
@@ -33,36 +30,9 @@ TINY = SegGPTConfig(
 )
 
 
-def cutout(rng: np.random.Generator) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    pixels = rng.integers(0, 256, (pools.CUTOUT, pools.CUTOUT, 4), dtype=np.uint8)
-    y, x = np.mgrid[: pools.CUTOUT, : pools.CUTOUT] / pools.CUTOUT - 0.5
-    pixels[..., 3] = (np.hypot(x, y) < 0.4) * 255
-    return pixels
-
-
-def photo(rng: np.random.Generator) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """Four flat quarters with grain, so that it has segments."""
-    quarters = rng.integers(20, 236, (2, 2, 3))
-    pixels = np.kron(quarters, np.ones((pools.PHOTO // 2, pools.PHOTO // 2, 1))) + rng.normal(
-        0, 4, (pools.PHOTO, pools.PHOTO, 3)
-    )
-    return pixels.clip(0, 255).astype(np.uint8)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of pools as `pools.build` leaves it."""
-    rng, path = np.random.default_rng(0), tmp_path_factory.mktemp("pools")
-    names = [f"{package}/stamps/animals/{number}.png" for package in PACKAGES for number in range(EACH)]
-    photos = np.stack([photo(rng) for _ in names])
-    textures = rng.integers(0, 256, (len(names), pools.TEXTURE, pools.TEXTURE, 3), dtype=np.uint8)
-    np.save(path / "photo.npy", photos)
-    np.save(path / "cutout.npy", np.stack([cutout(rng) for _ in names]))
-    np.save(path / "texture.npy", textures)
-    np.save(path / "segments.npy", np.stack([pools.segment_maps(pixels) for pixels in photos]))
-    for kind in ("photo", "cutout", "texture"):
-        (path / f"{kind}.json").write_text(json.dumps(names))
-    return path
+    return write_pools(tmp_path_factory.mktemp("pools"))
 
 
 @pytest.fixture(scope="module")

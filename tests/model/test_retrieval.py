@@ -28,8 +28,8 @@ def test_the_most_similar_example_comes_first() -> None:
 
 
 def test_a_second_look_at_the_same_thing_gives_way_to_another_view() -> None:
-    pool = at(5, 5, 5, -30)
-    assert retrieval.choose(QUERY, pool, [None] * 4, 2) == [0, 3]
+    pool = at(5, 5, -6, -60, -90, 100)
+    assert retrieval.choose(QUERY, pool, [None] * 6, 2) == [0, 2]
 
 
 def test_a_measured_score_outweighs_a_little_similarity() -> None:
@@ -42,6 +42,18 @@ def test_an_unmeasured_example_counts_as_an_average_one() -> None:
     pool = at(10, 10, 10)
     assert retrieval.choose(QUERY, pool, [0.2, None, 0.4], 1) == [2]
     assert retrieval.choose(QUERY, pool, [0.2, None, 0.2], 1) == [0]
+
+
+def test_a_score_counts_by_how_it_stands_in_the_pool_not_by_its_size() -> None:
+    """The second is 1.2 deviations better than the first, and hardly less similar: for small scores as for large."""
+    pool = at(10, 14, 60, 80)
+    for scale in (1.0, 0.01):
+        scores = [scale * score for score in (0.3, 0.6, 0.2, 0.1)]
+        assert retrieval.choose(QUERY, pool, scores, 1) == [1]
+
+
+def test_where_a_wrong_mask_lies_on_the_most_similar_picture_another_is_taken() -> None:
+    assert retrieval.choose(QUERY, at(0, 20, 25, 30, 35), [0.05, 0.6, 0.62, 0.58, 0.6], 1) == [1]
 
 
 def test_what_is_far_from_the_query_is_not_shortlisted_for_its_score() -> None:
@@ -77,3 +89,28 @@ def test_any_choice_is_of_different_examples_and_comes_again(degrees: list[int],
     assert len(set(chosen)) == len(chosen) == min(k, len(pool))
     assert set(chosen) <= set(range(len(pool)))
     assert chosen == retrieval.choose(QUERY, pool * 4, scores, k)
+
+
+# -- what is like nothing approved yet ---------------------------------------------------------------------------------
+def test_a_query_farther_off_than_the_most_solitary_example_is_unfamiliar() -> None:
+    """Neighbours stand 5 degrees apart, but the last one 20."""
+    pool = at(0, 5, 10, 15, 20, 25, 30, 50)
+    assert retrieval.is_familiar(at(69)[0], pool)
+    assert not retrieval.is_familiar(at(71)[0], pool)
+    assert not retrieval.is_familiar(at(180)[0], pool)
+
+
+def test_a_pool_too_small_to_know_finds_everything_familiar() -> None:
+    pool = at(*range(retrieval.LEAST_KNOWN - 1))
+    assert retrieval.is_familiar(at(180)[0], pool)
+    assert retrieval.is_familiar(at(180)[0], np.zeros((0, 2), dtype=np.float32))
+
+
+def test_of_pictures_of_one_kind_few_are_told_to_be_unlike_the_others() -> None:
+    """Of seventeen, each left out in turn, none but the most solitary can be: once in seventeen at most."""
+    for seed in range(20):
+        rows = np.random.default_rng(seed).normal(size=(17, 30)).astype(np.float32)
+        strange = [
+            not retrieval.is_familiar(rows[index], np.delete(rows, index, axis=0)) for index in range(17)
+        ]
+        assert sum(strange) <= 1

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from model import canvas, checkpoint
 from model import segmenter as segmenter_module
 from model.device import DeviceMemoryError
+from model.edges import ProbabilityMap
 from model.example import Context, Example, Prompt
 from model.seggpt import SegGPT
 from model.segmenter import Ensemble, Query, Segmenter
@@ -47,7 +48,7 @@ def test_a_result_is_the_networks_painting_at_the_querys_size(segmenter: Segment
             canvas.mask_tensor(example.mask, 32)[None, None],
             canvas.image_tensor(query, 32)[None],
         )
-    assert_equal(result, canvas.enlarge(canvas.probability(painted)[0], 24, 90))
+    assert_equal(result, ProbabilityMap(canvas.probability(painted)[0].numpy(), 24, 90).whole())
     assert result.std() > 0.01
 
 

@@ -95,7 +95,7 @@ def test_what_is_no_brush_stream_at_all_is_refused(rle: Any) -> None:
 def test_regions_with_something_wrong_in_them_are_painted_or_refused(result: Any) -> None:
     with trying("regions"):
         annotation = {"id": 1, "result": result}
-        annotations.kind(annotation)
+        annotations.kind(annotation, LabelConfig(tuple(TARGETS)))
         annotations.made_in_bulk(annotation)
         for target in TARGETS:
             with suppress(RegionError):

@@ -2,11 +2,17 @@
 
 import json
 import logging
+import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from backend import regions
+from backend.errors import LabelConfigError, RegionError
+from backend.label_config import MAX_TARGETS, parse
+from backend.regions.filling import MAX_CROSSINGS, fill_polygon
 from tests.backend.stage import Stage, blob, brush
 
 HUGE = 10**30
@@ -118,3 +124,72 @@ def test_a_body_with_a_million_mistakes_is_refused_in_a_sentence(stage: Stage) -
     assert answer.status_code == 422
     assert answer.json()["detail"].endswith("; and 890 more")
     assert len(answer.content) < 1000
+
+
+def test_a_polygon_is_filled_in_a_memory_that_does_not_grow_with_its_image() -> None:
+    """Each polygon on an image of 16384 x 16384 took 1.5 GB and 8.7 s: a number of four bytes for every pixel."""
+    mask = np.zeros((6000, 6000), dtype=np.bool_)
+    tracemalloc.start()
+    fill_polygon(mask, np.array([[0.0, 0.0], [6000.0, 0.0], [6000.0, 6000.0], [0.0, 6000.0]]))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert mask.all()
+    assert most < 6000 * 6000
+
+
+def test_a_polygon_that_goes_up_and_down_without_end_is_refused() -> None:
+    """Its cost is the rows that its edges cross in all: some megabytes of points kept a worker busy for minutes."""
+    strokes = MAX_CROSSINGS // 4000 + 3
+    points = np.array([[number % 4000, 4000 * (number % 2)] for number in range(strokes)], dtype=np.float64)
+    with pytest.raises(RegionError, match="edges go over more than"):
+        fill_polygon(np.zeros((4000, 4000), dtype=np.bool_), points)
+
+
+def test_regions_of_an_image_that_would_not_be_read_are_not_painted(
+    staging: Callable[..., Stage], quiet: pytest.LogCaptureFixture
+) -> None:
+    """A region may state any size: masks of 268 million pixels were painted although no such image is decoded."""
+    stage = staging(max_image_pixels=64 * 48)
+    image, mask = blob(1)
+    claimed = {"original_width": 64 * 48, "original_height": 2}
+    spoilt = stage.submit(stage.upload(image), {**brush(mask), **claimed})
+    stage.work()
+    assert "larger than 3072 pixels. Images of that size are not read; see MAX_IMAGE_PIXELS." in quiet.text
+    good = stage.approve(2)
+    assert stage.pool == [good]
+    stage.correct(spoilt, brush(mask))
+    stage.work()
+    assert sorted(stage.pool) == sorted([good, spoilt])
+
+
+def crowded(images: int, labels: int, controls: int) -> str:
+    """A config in which each control draws each label on each image."""
+    names = [f"i{number}" for number in range(images)]
+    shown = "".join(f'<Image name="{name}" value="${name}"/>' for name in names)
+    named = "".join(f'<Label value="{number}"/>' for number in range(labels))
+    drawn = "".join(f'<Brush name="b{number}" toName="{",".join(names)}"/>' for number in range(controls))
+    return f'<View>{shown}<Labels name="l" toName="{",".join(names)}">{named}</Labels>{drawn}</View>'
+
+
+def test_a_small_config_cannot_make_a_hundred_thousand_targets(stage: Stage) -> None:
+    """20 KB made 160,000 of them; each had its share of every later request."""
+    config = crowded(images=40, labels=40, controls=100)
+    assert len(config) < 25_000
+    answer = stage.client.post("/setup", json={"project": stage.key, "schema": config})
+    assert answer.status_code == 422
+    assert "more than 2000 labels to segment" in answer.json()["detail"]
+    assert "split the project" in answer.json()["detail"]
+    assert stage.backend.store.projects() == []
+
+
+def test_as_many_labels_as_the_largest_data_sets_have_are_read() -> None:
+    assert len(parse(crowded(images=1, labels=MAX_TARGETS, controls=1)).targets) == MAX_TARGETS
+    with pytest.raises(LabelConfigError):
+        parse(crowded(images=1, labels=MAX_TARGETS + 1, controls=1))
+
+
+def test_an_image_that_a_control_names_twice_counts_once() -> None:
+    config = crowded(images=1, labels=3, controls=2).replace(
+        'toName="i0"', f'toName="{",".join(["i0"] * 500)}"'
+    )
+    assert len(parse(config).targets) == 6

@@ -1,0 +1,24 @@
+"""The admin page at `/`: plain HTML made by the server, on top of what the admin API offers."""
+
+from fastapi import APIRouter
+
+from backend.jobs import Jobs
+from backend.page import actions, views
+from backend.page.access import Access
+from backend.page.offers import Offers
+from backend.page.rendering import statics
+from backend.wiring import Backend
+
+
+def router(backend: Backend, jobs: Jobs) -> APIRouter:
+    """Routes of the page; none of them is part of the documented API."""
+    routes = APIRouter(include_in_schema=False)
+    access, offers = Access(backend), Offers(backend, jobs)
+    for part in (
+        statics(),
+        access.routes(),
+        views.routes(backend, access, offers),
+        actions.routes(access, offers),
+    ):
+        routes.include_router(part)
+    return routes

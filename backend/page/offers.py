@@ -1,0 +1,102 @@
+"""What the page asks for and does: the admin API's own functions, called without HTTP, so that both say the same."""
+
+from typing import Any, cast
+
+from backend import admin
+from backend.admin.examples import Alarm, Dropped, Example
+from backend.admin.figures import Figures
+from backend.admin.projects import Prediction, Project, TaskState
+from backend.admin.prompts import PromptSummary, RollBackWish
+from backend.admin.tunings import Tuning, TuningWish
+from backend.jobs import Jobs
+from backend.wiring import Backend
+
+
+class Offers:
+    """The admin API, typed; every method raises what its route would."""
+
+    def __init__(self, backend: Backend, jobs: Jobs) -> None:
+        self._do: dict[str, Any] = {
+            name: endpoint
+            for subject in admin.SUBJECTS
+            for route in subject.routes(backend, jobs).routes
+            if (name := getattr(route, "name", "")) and (endpoint := getattr(route, "endpoint", None))
+        }
+
+    # -- look ----------------------------------------------------------------------------------------------------
+    def projects(self) -> list[Project]:
+        """All projects."""
+        return cast(list[Project], self._do["list_projects"]())
+
+    def project(self, key: str) -> Project:
+        """One project."""
+        return cast(Project, self._do["show_project"](key))
+
+    def examples(self, key: str) -> list[Example]:
+        """Its pools."""
+        return cast(list[Example], self._do["list_examples"](key))
+
+    def dropped(self, key: str) -> list[Dropped]:
+        """What can be put back."""
+        return cast(list[Dropped], self._do["list_dropped"](key))
+
+    def alarm(self, key: str) -> Alarm:
+        """What harms the others."""
+        return cast(Alarm, self._do["show_alarm"](key))
+
+    def figures(self, key: str) -> Figures:
+        """Kept IoU, outlook, hours saved."""
+        return cast(Figures, self._do["show_figures"](key))
+
+    def prompts(self, key: str) -> list[PromptSummary]:
+        """Versions by number."""
+        return cast(list[PromptSummary], self._do["list_prompts"](key))
+
+    def tunings(self, key: str) -> list[Tuning]:
+        """Tunings, newest first."""
+        return cast(list[Tuning], self._do["list_tunings"](key))
+
+    def tasks(self, key: str) -> list[TaskState]:
+        """Where background predictions stand."""
+        return cast(list[TaskState], self._do["list_tasks"](key))
+
+    def predictions(self, key: str, task: int) -> list[Prediction]:
+        """Predictions of a task, newest first."""
+        return cast(list[Prediction], self._do["list_predictions"](key, task))
+
+    # -- do ------------------------------------------------------------------------------------------------------
+    def drop(self, key: str, example: str) -> None:
+        """Take an example out of use."""
+        self._do["drop_example"](key, example)
+
+    def restore(self, key: str, example: str) -> None:
+        """Put it back."""
+        self._do["restore_example"](key, example)
+
+    def measure(self, key: str) -> None:
+        """Measure which examples harm the others."""
+        self._do["measure_examples"](key)
+
+    def refresh(self, key: str) -> None:
+        """Predict tasks anew."""
+        self._do["refresh_predictions"](key)
+
+    def tune(self, key: str, targets: list[str] | None) -> None:
+        """Start tunings, of all targets where none is named."""
+        self._do["start_tunings"](key, TuningWish(targets=targets))
+
+    def stop(self, key: str, tuning: int) -> None:
+        """Stop a tuning."""
+        self._do["stop_tuning"](key, tuning)
+
+    def resume(self, key: str, tuning: int) -> None:
+        """Go on with one."""
+        self._do["resume_tuning"](key, tuning)
+
+    def activate(self, key: str, number: int) -> None:
+        """Activate a prompt."""
+        self._do["activate_prompt"](key, number)
+
+    def roll_back(self, key: str, target: str | None) -> None:
+        """Take a prompt out of use."""
+        self._do["roll_back"](key, RollBackWish(target=target))

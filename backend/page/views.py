@@ -1,0 +1,225 @@
+"""The pages that show something."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Response
+
+from backend import doctor
+from backend.admin import answers
+from backend.admin.answers import Key, Task
+from backend.admin.examples import Example, ExampleKey
+from backend.admin.projects import Prediction, Project, TaskState
+from backend.errors import NotFound
+from backend.page import plot
+from backend.page.access import Access, Visitor
+from backend.page.offers import Offers
+from backend.page.rendering import PageRoute, render
+from backend.page.thumbnails import thumbnail
+from backend.protocol import project_number
+from backend.wiring import Backend
+
+_ROWS = 200  # tasks in one table
+_REFRESH, _REFRESH_SLOWLY = 1, 3  # seconds between looks at what is going on
+_DRAWN = 400  # kept IoUs in one plot
+
+DONE = {
+    "dropped": "The example is out of use. The revision has moved, so Label Studio asks for predictions again.",
+    "restored": "The example is being read again from Label Studio; it is back in some seconds.",
+    "measuring": "The measuring is queued; it runs when nothing else waits.",
+    "activated": "The prompt is in use from the next prediction on.",
+    "rolled-back": "The prompt is out of use.",
+    "tuning": "The tuning is queued.",
+    "stopping": "The tuning stops after its current update; it can go on later.",
+    "resumed": "The tuning is queued again.",
+    "refreshing": "The pass over the tasks is queued.",
+}
+"""What was done, by the word that the address carries after it."""
+
+
+@dataclass(frozen=True)
+class Behind:
+    """One thing behind a prediction.
+
+    Attributes:
+        what: `prompt`, `example`, or `gone`: an example that is in no pool any more.
+        share: its part in the network's average, 0 to 1.
+        example: where it is still there.
+        number: of the prompt.
+        key: of the example.
+    """
+
+    what: str
+    share: float
+    key: str
+    example: Example | None = None
+    number: str = ""
+
+
+def routes(backend: Backend, access: Access, offers: Offers) -> APIRouter:
+    """Pages that change nothing."""
+    router = APIRouter(route_class=PageRoute)
+    Here = Annotated[Visitor, Depends(access.visit)]
+
+    @router.get("/")
+    def show_projects(visitor: Here) -> Response:
+        return render("projects.html", visitor=visitor, done="", projects=offers.projects())
+
+    @router.get("/doctor")
+    def show_doctor(visitor: Here) -> Response:
+        began = time.monotonic()
+        found = doctor.examine(backend.settings, segmenter=backend.segmenter)
+        took = time.monotonic() - began
+        return render("doctor.html", visitor=visitor, done="", findings=found, took=took)
+
+    pages = _Pages(backend, offers)
+    router.include_router(_what_is_known(backend, access, offers, pages))
+    router.include_router(_what_goes_on(access, offers, pages))
+    return router
+
+
+def _what_is_known(backend: Backend, access: Access, offers: Offers, pages: "_Pages") -> APIRouter:
+    router = APIRouter(route_class=PageRoute)
+    Here = Annotated[Visitor, Depends(access.visit)]
+    Done = Annotated[str, Query()]
+
+    @router.get("/projects/{key}")
+    def show_overview(key: Key, visitor: Here, done: Done = "") -> Response:
+        project = offers.project(key)
+        figures = offers.figures(key)
+        drawn = figures.kept[-_DRAWN:]
+        return pages.render(
+            "overview.html", visitor, project, done,
+            figures=figures, alarm=offers.alarm(key), plot=plot.draw(drawn, figures.kept_count - len(drawn)),
+            drawn=len(drawn), box=plot,
+        )  # fmt: skip
+
+    @router.get("/projects/{key}/examples")
+    def show_examples(key: Key, visitor: Here, target: str = "", done: Done = "") -> Response:
+        project = offers.project(key)
+        examples = offers.examples(key)
+        names = _names(project, examples)
+        shown = target or next(iter(names), "")
+        if shown and shown not in names:
+            raise NotFound("The project has no such label.")
+        return pages.render(
+            "examples.html", visitor, project, done,
+            names=names, target=shown, examples=[one for one in examples if one.target == shown],
+            counts={name: sum(one.target == name for one in examples) for name in names},
+            alarm=offers.alarm(key), dropped=[one for one in offers.dropped(key) if one.target == shown],
+        )  # fmt: skip
+
+    @router.get("/projects/{key}/examples/{example}/picture")
+    def show_picture(key: Key, example: ExampleKey, _visitor: Here) -> Response:
+        project = answers.project_key(backend, key)
+        stored = backend.store.examples([example]).get(example)
+        if stored is None or stored.info.project != project:
+            raise NotFound("There is no such example (any more).")
+        return Response(thumbnail(stored), media_type="image/png")
+
+    return router
+
+
+def _what_goes_on(access: Access, offers: Offers, pages: "_Pages") -> APIRouter:
+    router = APIRouter(route_class=PageRoute)
+    Here = Annotated[Visitor, Depends(access.visit)]
+    Done = Annotated[str, Query()]
+
+    @router.get("/projects/{key}/prompts")
+    def show_prompts(key: Key, visitor: Here, done: Done = "") -> Response:
+        project = offers.project(key)
+        tunings = offers.tunings(key)
+        going_on = any(tuning.status in ("queued", "running") for tuning in tunings)
+        return pages.render(
+            "prompts.html", visitor, project, done,
+            prompts=offers.prompts(key)[::-1], tunings=tunings[:_ROWS], refresh=_REFRESH if going_on else 0,
+        )  # fmt: skip
+
+    @router.get("/projects/{key}/tasks")
+    def show_tasks(key: Key, visitor: Here, done: Done = "") -> Response:
+        project = offers.project(key)
+        states = offers.tasks(key)
+        current = [state for state in states if state.revision == project.revision]
+        ready = sum(state.status == "done" for state in current)
+        nothing = [state for state in states if not _is_done(state, project.revision)]
+        going_on = any(state.status in ("queued", "running") for state in current) or done == "refreshing"
+        return pages.render(
+            "tasks.html", visitor, project, done,
+            total=len(states), ready=ready, nothing=nothing[:_ROWS], waiting=len(nothing),
+            older=sum(state.status == "done" for state in nothing),
+            failed=sum(state.status == "failed" for state in nothing), refresh=_REFRESH_SLOWLY if going_on else 0,
+        )  # fmt: skip
+
+    @router.get("/projects/{key}/why")
+    def find_task(key: Key, visitor: Here, task: Annotated[int, Query(ge=1)]) -> Response:
+        return show_why(key, task, visitor)
+
+    @router.get("/projects/{key}/tasks/{task}")
+    def show_why(key: Key, task: Task, visitor: Here) -> Response:
+        project = offers.project(key)
+        examples = offers.examples(key)
+        names = _names(project, examples)
+        predictions = offers.predictions(key, task)
+        state = next((state for state in offers.tasks(key) if state.task == task), None)
+        told = [(prediction, _behind(prediction, examples)) for prediction in predictions]
+        return pages.render("why.html", visitor, project, "", task=task, names=names, told=told, state=state)
+
+    return router
+
+
+class _Pages:
+    """What all pages of a project hold."""
+
+    def __init__(self, backend: Backend, offers: Offers) -> None:
+        self._backend = backend
+        self._offers = offers
+
+    def render(self, template: str, visitor: Visitor, project: Project, done: str, **values: Any) -> Response:
+        """A page of a project."""
+        return render(
+            template,
+            visitor=visitor,
+            project=project,
+            number=project_number(project.project),
+            studio=self._studio(project),
+            done=DONE.get(done, ""),
+            **values,
+        )
+
+    def _studio(self, project: Project) -> str:
+        """Where a project's tasks are in Label Studio; "" where its address is unknown."""
+        label_studio = self._backend.label_studio
+        if not label_studio.configured:
+            return ""
+        return f"{label_studio.origin}/projects/{project_number(project.project)}/data"
+
+
+def _names(project: Project, examples: Sequence[Example]) -> dict[str, str]:
+    """Labels by target id: those of the labeling config, then those that it has no longer."""
+    names = {target.target: target.label for target in project.targets}
+    return names | {
+        one.target: f"{one.target} (not in the labeling config)"
+        for one in examples
+        if one.target not in names
+    }
+
+
+def _is_done(state: TaskState, revision: str) -> bool:
+    return state.status == "done" and state.revision == revision
+
+
+def _behind(prediction: Prediction, examples: Sequence[Example]) -> dict[str, list[Behind]]:
+    """What is behind each target of a prediction. The network averages over all of it alike: equal shares."""
+    there = {example.key: example for example in examples}
+    told = {}
+    for target, keys in prediction.context.items():
+        part = 1 / max(len(keys), 1)
+        told[target] = [
+            Behind("prompt", part, key, number=key.rpartition("/")[2])
+            if "/prompt/" in key
+            else Behind("example" if key in there else "gone", part, key, example=there.get(key))
+            for key in keys
+        ]
+    return told

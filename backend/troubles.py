@@ -1,0 +1,45 @@
+"""Troubles that last: told once when they begin, not each time that they are met, and kept for `doctor` to find."""
+
+import logging
+from typing import Literal, get_args
+
+from backend.errors import BackendError
+from backend.label_studio import is_outage
+from backend.store import Store
+
+log = logging.getLogger(__name__)
+
+Work = Literal["look", "reconcile", "push"]
+
+_SAID: dict[Work, str] = {
+    "look": "project {project} cannot be looked at: {error}",
+    "reconcile": "project {project} not compared with Label Studio: {error}",
+    "push": "project {project}: predictions not pushed: {error}",
+}
+
+
+def met(store: Store, work: Work, project: str, error: BackendError) -> None:
+    """Note why some work for a project cannot be done, and log it where that is new.
+
+    That Label Studio is away or refuses the token is not logged here: its client tells, once for all projects.
+    """
+    said = _SAID[work].format(project=project, error=error)
+    if store.note(_name(work, project)) != said:
+        store.set_note(_name(work, project), said)
+        if not is_outage(error):
+            log.warning("%s", said)
+
+
+def over(store: Store, work: Work, project: str) -> None:
+    """Note that the work can be done."""
+    if store.note(_name(work, project)):
+        store.set_note(_name(work, project), "")
+
+
+def lasting(store: Store, project: str) -> list[str]:
+    """What could not be done for a project at the last try, a sentence each."""
+    return [said for work in get_args(Work) if (said := store.note(_name(work, project)))]
+
+
+def _name(work: Work, project: str) -> str:
+    return f"trouble:{work}:{project}"

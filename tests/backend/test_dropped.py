@@ -1,0 +1,115 @@
+"""Examples taken out of use and put back, by the admin API and the command line."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from backend import dropped
+from backend.errors import NotFound
+from backend.store import StoredExample
+from tests.backend.stage import Run, Stage, example_of
+
+
+def api(stage: Stage, rest: str) -> str:
+    return f"/api/projects/{stage.key}{rest}"
+
+
+def drop(stage: Stage, key: str, status: int = 200) -> Any:
+    answer = stage.client.post(api(stage, f"/examples/{key}/drop"))
+    assert answer.status_code == status, answer.text
+    return answer.json()
+
+
+def put_back(stage: Stage, key: str, status: int = 202) -> Any:
+    answer = stage.client.post(api(stage, f"/examples/{key}/restore"))
+    assert answer.status_code == status, answer.text
+    return answer.json()
+
+
+def gone(stage: Stage) -> list[Any]:
+    listed: list[Any] = stage.client.get(api(stage, "/examples/dropped")).json()
+    return listed
+
+
+def test_a_dropped_example_teaches_no_more_and_comes_back_as_it_was(stage: Stage) -> None:
+    first, second = stage.approve(1), stage.approve(2)
+    before = example_of(stage, first)
+    version, approvals = stage.setup(), stage.client.get(api(stage, "")).json()["approvals"]
+    told = drop(stage, before.info.key)
+    assert (told["annotation"], told["task"], told["key"]) == (first, before.info.task, before.info.key)
+    assert stage.pool == [second]
+    moved = stage.setup()
+    assert moved != version
+    assert stage.work() == ["pre_annotate"]
+    stage.backend.learner.reconcile(stage.key)
+    assert stage.pool == [second], "nothing brings it back by itself"
+    assert [one["key"] for one in gone(stage)] == [before.info.key]
+
+    assert put_back(stage, before.info.key) == told
+    assert "reconcile" in stage.work()
+    assert sorted(stage.pool) == [first, second]
+    after = example_of(stage, first)
+    assert (after.info.key, after.image, after.mask) == (before.info.key, before.image, before.mask)
+    assert stage.setup() != moved
+    assert gone(stage) == []
+    assert stage.client.get(api(stage, "")).json()["approvals"] == approvals
+
+
+def test_what_is_not_there_is_neither_dropped_nor_put_back(stage: Stage) -> None:
+    key = example_of(stage, stage.approve(1)).info.key
+    version = stage.setup()
+    assert "no such example" in drop(stage, "0" * 32, 404)["detail"]
+    assert "No such example" in put_back(stage, key, 404)["detail"]
+    assert stage.setup() == version
+    drop(stage, key)
+    assert "no such example" in drop(stage, key, 404)["detail"]
+    put_back(stage, key)
+    stage.work()
+    assert "No such example" in put_back(stage, key, 404)["detail"]
+
+
+def test_an_example_of_another_project_is_not_dropped(stage: Stage) -> None:
+    key = example_of(stage, stage.approve(1)).info.key
+    stage.backend.store.put_label_config("2.1700000000", "<View/>", "f")
+    with pytest.raises(NotFound):
+        dropped.drop(stage.backend.store, "2.1700000000", [key])
+    assert len(stage.pool) == 1
+
+
+def test_what_was_withdrawn_since_cannot_be_put_back(stage: Stage) -> None:
+    annotation = stage.approve(1)
+    key = example_of(stage, annotation).info.key
+    drop(stage, key)
+    stage.delete(annotation)
+    stage.work()
+    assert gone(stage) == []
+    assert "withdrawn" in put_back(stage, key, 409)["detail"]
+
+
+def test_without_label_studio_nothing_is_put_back_and_it_stays_noted(
+    staging: Callable[..., Stage], run: Run
+) -> None:
+    key = example_of(staging(), staging().approve(1)).info.key
+    stage = staging(connected=False)
+    folder = str(stage.settings.data_dir)
+    code, _, said = run("examples", "drop", str(stage.project), key[:8], "--data-dir", folder)
+    assert code == 0, said
+    assert [one["key"] for one in gone(stage)] == [key]
+    assert "LABEL_STUDIO_URL" in put_back(stage, key, 409)["detail"]
+    assert [one["key"] for one in gone(stage)] == [key]
+
+
+def test_the_others_of_the_same_annotation_stay(stage: Stage) -> None:
+    """Only the label's example is taken out, and comes back beside what stayed."""
+    annotation = stage.approve(1)
+    known = example_of(stage, annotation)
+    (approval,) = stage.backend.store.approvals(stage.key)
+    other = StoredExample(
+        replace(known.info, key="f" * 32, target="tag/image/other"), known.image, known.mask
+    )
+    stage.backend.store.put_approval(replace(approval, digest="two"), [known, other])
+    drop(stage, "f" * 32)
+    put_back(stage, "f" * 32)
+    assert [info.key for info in stage.backend.store.pool(stage.key)] == [known.info.key]

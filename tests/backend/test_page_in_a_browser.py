@@ -1,0 +1,269 @@
+"""The admin page in a real browser, on real processes: `serve` with its worker, and Label Studio's part faked."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.backend.browser import Watched, opened_browser
+from tests.backend.fake_label_studio import FakeLabelStudio
+from tests.backend.loopback import FakeBucket
+from tests.backend.served import KEY, Served, until
+from tests.backend.stage import blob, brush, now, png
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+TOKEN = "an-admin-token"  # noqa: S105 - no secret
+EXAMPLES = 6
+
+
+@dataclass
+class Site:
+    """A backend that has learned from some annotations."""
+
+    served: Served
+    label_studio: FakeLabelStudio
+
+    def address(self, path: str = "/") -> str:
+        return f"http://127.0.0.1:{self.served.port}{path}"
+
+    def api(self, rest: str = "") -> Any:
+        return self.served.client.get(f"/api/projects/{KEY}{rest}").json()
+
+
+@pytest.fixture(scope="module")
+def site(checkpoint_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("site")
+    with FakeLabelStudio() as label_studio:
+        project = label_studio.add_project()
+        for seed in range(EXAMPLES):
+            image, mask = blob(seed)
+            label_studio.annotate(label_studio.add_task(project, png(image)), [brush(mask)], updated_at=now())
+        label_studio.add_task(project, png(blob(50)[0]))
+        served = Served(
+            folder, checkpoint_file, ADMIN_TOKEN=TOKEN, LABEL_STUDIO_URL=label_studio.url,
+            LABEL_STUDIO_API_KEY=label_studio.legacy_token, TUNE_EVERY="0", TUNE_GATE="1", TUNE_STEPS="40",
+        )  # fmt: skip
+        try:
+            served.client.headers["Authorization"] = f"Bearer {TOKEN}"
+            setup = {
+                "project": KEY, "schema": label_studio.projects[project]["label_config"],
+                "hostname": label_studio.url, "access_token": label_studio.legacy_token,
+            }  # fmt: skip
+            assert served.client.post("/setup", json=setup).status_code == 200
+            until(lambda: served.approvals() == EXAMPLES)
+            yield Site(served, label_studio)
+        finally:
+            served.stop()
+
+
+@pytest.fixture(scope="module")
+def browser(missing: Callable[[str], NoReturn]) -> Iterator[Browser]:
+    with opened_browser(missing) as opened:
+        yield opened
+
+
+@pytest.fixture
+def watch(browser: Browser) -> Iterator[Callable[..., Watched]]:
+    """Opens pages; nothing may have gone wrong on any of them."""
+    watched: list[Watched] = []
+
+    def make(**options: Any) -> Watched:
+        watched.append(Watched(browser, **options))
+        return watched[-1]
+
+    yield make
+    complaints = [complaint for each in watched for complaint in each.complaints]
+    for each in watched:
+        each.close()
+    assert complaints == []
+
+
+def log_in(site: Site, page: Page, to: str = "/") -> None:
+    page.goto(site.address(to))
+    page.get_by_label("Admin token").fill(TOKEN)
+    page.get_by_role("button", name="Log in").click()
+    page.wait_for_url(site.address(to))
+
+
+def headings_in_order(page: Page) -> None:
+    levels = page.eval_on_selector_all("h1,h2,h3,h4,h5,h6", "all => all.map(h => Number(h.tagName[1]))")
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(later <= earlier + 1 for earlier, later in pairwise(levels))
+
+
+def test_an_admin_logs_in_sees_the_pool_and_takes_an_example_out_and_back(
+    site: Site, watch: Callable[..., Watched]
+) -> None:
+    page = watch().page
+    page.goto(site.address(f"/projects/{KEY}/examples"))
+    page.get_by_label("Admin token").fill(TOKEN)
+    page.get_by_role("button", name="Log in").click()
+    expect(page.locator("#pool > li")).to_have_count(EXAMPLES)
+    until(lambda: page.evaluate("[...document.images].every(i => i.scrollIntoView() || i.naturalWidth > 0)"))
+    revision = page.locator("#revision").inner_text()
+    assert revision == site.api()["revision"]
+    first = page.locator("#pool > li").first
+    link = first.get_by_role("link").get_attribute("href")
+    assert link is not None
+    assert link.startswith(f"{site.label_studio.url}/projects/1/data?task=")
+
+    first.get_by_role("button", name="Take out of use").click()
+    expect(page.get_by_role("status").filter(has_text="out of use")).to_be_visible()
+    expect(page.locator("#pool > li")).to_have_count(EXAMPLES - 1)
+    moved = page.locator("#revision").inner_text()
+    assert moved != revision
+    assert moved == site.api()["revision"]
+
+    page.get_by_role("button", name="Put back").click()
+    until(lambda: len(site.api("/examples")) == EXAMPLES)
+    page.goto(site.address(f"/projects/{KEY}/examples"))
+    expect(page.locator("#pool > li")).to_have_count(EXAMPLES)
+
+    page.get_by_role("button", name="Log out").click()
+    page.wait_for_url(site.address("/login"))
+    page.goto(site.address(f"/projects/{KEY}"))
+    expect(page.get_by_label("Admin token")).to_be_visible()
+
+
+def test_a_tuning_is_started_and_watched_and_its_prompt_used_and_taken_back(
+    site: Site, watch: Callable[..., Watched]
+) -> None:
+    page = watch().page
+    log_in(site, page, f"/projects/{KEY}/prompts")
+    before = page.locator("#revision").inner_text()
+    page.get_by_role("button", name="Tune cell").click()
+    progress = page.get_by_label("Progress").first
+    expect(page.locator(".steps").first).to_contain_text(re.compile("step [1-9]"))  # nobody reloads
+    assert float(progress.get_attribute("max") or 0) > 0
+    page.get_by_role("button", name="Stop tuning").click()
+    expect(page.locator(".cards .status").first).to_have_text("stopped")
+    assert site.api("/tunings")[0]["status"] == "stopped"
+    page.get_by_role("button", name="Go on").click()
+    expect(page.locator("#prompt-1 .status")).to_have_text("candidate", timeout=180_000)
+    expect(page.locator("#said")).to_have_text("It has ended.")
+
+    page.get_by_role("button", name="Activate prompt 1").click()
+    expect(page.locator("#prompt-1 .status")).to_have_text("active")
+    assert page.locator("#revision").inner_text() == f"{before}-p1" == site.api()["revision"]
+    page.get_by_role("button", name="Roll back prompt 1").click()
+    expect(page.locator("#prompt-1 .status")).to_have_text("retired")
+    assert page.locator("#revision").inner_text() == before == site.api()["revision"]
+
+
+def test_all_of_it_can_be_done_by_keyboard(site: Site, watch: Callable[..., Watched]) -> None:
+    page = watch().page
+    page.goto(site.address(f"/projects/{KEY}/examples"))
+
+    def press_until(what: str) -> None:
+        """Press Tab until something whose words begin so is reached; it must be seen that it is."""
+        for _ in range(80):
+            page.keyboard.press("Tab")
+            words, width = page.evaluate(
+                "(() => { const a = document.activeElement, s = getComputedStyle(a);"
+                " return [(a.innerText || a.labels?.[0]?.innerText || '').trim(), s.outlineStyle == 'none' ? '0' : s.outlineWidth]; })()"
+            )
+            if words.startswith(what):
+                assert float(width.removesuffix("px")) >= 2, f"{what} shows that it is reached"
+                return
+        raise AssertionError(f"Tab never reaches '{what}'")
+
+    press_until("Admin token")
+    page.keyboard.type(TOKEN)
+    page.keyboard.press("Enter")
+    page.wait_for_url(site.address(f"/projects/{KEY}/examples"))
+    press_until("To the content")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+    count = page.locator("#pool > li").count()
+    press_until("Take out of use")
+    page.keyboard.press("Enter")
+    expect(page.locator("#pool > li")).to_have_count(count - 1)
+    press_until("Put back")
+    page.keyboard.press("Space")
+    expect(page.get_by_role("status").filter(has_text="read again")).to_be_visible()
+    until(lambda: len(site.api("/examples")) == count)
+    press_until("Predictions")
+    page.keyboard.press("Enter")
+    page.wait_for_url(site.address(f"/projects/{KEY}/tasks"))
+    press_until("Why was this predicted")
+    page.keyboard.type("7")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Why this mask: task 7")
+
+
+def test_every_page_is_there_in_light_and_dark_wide_and_narrow(
+    site: Site, watch: Callable[..., Watched]
+) -> None:
+    shades = {}
+    for scheme in ("light", "dark"):
+        page = watch(color_scheme=scheme).page
+        log_in(site, page)
+        for path in (
+            "/",
+            "/doctor",
+            *(f"/projects/{KEY}{rest}" for rest in ("", "/examples", "/prompts", "/tasks", "/tasks/7")),
+        ):
+            for width in (1200, 360):
+                page.set_viewport_size({"width": width, "height": 800})
+                page.goto(site.address(path))
+                headings_in_order(page)
+                assert page.title()
+                assert page.get_by_role("main").count() == 1
+                assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (
+                    f"{path} fits {width} px"
+                )
+                unnamed = page.eval_on_selector_all(
+                    "a, button, input:not([type=hidden]), img, progress",
+                    "all => all.filter(e => !(e.textContent.trim() || e.alt || e.labels?.length || e.ariaLabel)).map(e => e.outerHTML)",
+                )
+                assert unnamed == []
+                ids = page.eval_on_selector_all("[id]", "all => all.map(e => e.id)")
+                assert len(ids) == len(set(ids))
+        colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        shades[scheme] = sum(map(int, colour.removeprefix("rgb(").removesuffix(")").split(",")))
+    assert shades["dark"] < 150 < 600 < shades["light"]
+
+
+def test_without_scripts_everything_can_be_seen_and_done(site: Site, watch: Callable[..., Watched]) -> None:
+    page = watch(java_script_enabled=False).page
+    log_in(site, page, f"/projects/{KEY}/tasks")
+    page.get_by_role("button", name="Predict tasks anew").click()
+    expect(page.get_by_role("status").filter(has_text="queued")).to_be_visible()
+    until(lambda: [row["status"] for row in site.api("/tasks") if row["task"] == EXAMPLES + 1] == ["done"])
+    page.goto(site.address(f"/projects/{KEY}/tasks/{EXAMPLES + 1}"))
+    shares = page.locator(".pool").first.locator(".share")
+    assert shares.count() == EXAMPLES
+    expect(shares.first).to_contain_text("17 %")
+    link = shares.first.get_by_role("link").get_attribute("href")
+    assert link is not None
+    assert link.startswith(site.label_studio.url)
+
+
+def test_a_page_of_another_origin_can_press_no_button(
+    site: Site, browser: Browser, bucket: FakeBucket
+) -> None:
+    """One of the same site, whose requests carry the cookie, and that has even read the form's word."""
+    watched = Watched(browser)
+    page = watched.page
+    log_in(site, page, f"/projects/{KEY}/prompts")
+    before = len(site.api("/tunings"))
+    form = page.locator("form[action$='/tunings']").first
+    action, word = form.get_attribute("action"), form.locator("input[name=word]").get_attribute("value")
+    evil = (
+        f'<form method="post" action="{site.address(str(action))}"><input name="word" value="{word}">'
+        "<button>Win</button></form>"
+    )
+    page.goto(bucket.put("/evil.html", evil.encode(), Content_Type="text/html"))
+    page.get_by_role("button", name="Win").click()
+    expect(page.get_by_role("alert")).to_contain_text("very address")
+    assert len(site.api("/tunings")) == before
+    page.goto(site.address())
+    expect(page.get_by_role("heading", level=1)).to_have_text("Projects")
+    watched.close()

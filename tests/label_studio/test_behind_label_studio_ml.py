@@ -1,0 +1,52 @@
+"""A real Label Studio connected to label-studio-ml 1.0.9, which runs our model class, which asks our backend."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.backend import hosting
+from tests.label_studio.conftest import MakeStage, StartBackend
+from tests.label_studio.stage import RunningBackend, RunningLabelStudio, eventually
+
+LABEL = "red cell"
+
+
+@pytest.fixture
+def alone(label_studio: RunningLabelStudio, start_backend: StartBackend) -> RunningBackend:
+    """A backend that pushes nothing by itself, as docs/connect.md says for 1.0.9."""
+    return start_backend(
+        {
+            "LABEL_STUDIO_URL": label_studio.url,
+            "LABEL_STUDIO_API_KEY": label_studio.personal_token,
+            "PRE_ANNOTATE": "off",
+            "DEVICE": "cpu",
+            "OMP_NUM_THREADS": "1",
+        }
+    )
+
+
+@pytest.fixture
+def host(alone: RunningBackend, tmp_path: Path) -> Iterator[httpx.Client]:
+    with hosting.release_1_0_9(tmp_path, SEGGPT_URL=alone.url) as client:
+        yield client
+
+
+def test_label_studio_learns_and_predicts_through_label_studio_ml(
+    make_stage: MakeStage, alone: RunningBackend, host: httpx.Client
+) -> None:
+    stage = make_stage(3, connect=False, backend=alone)
+    address = str(host.base_url).rstrip("/")
+    stage.connection = stage.session.connect(stage.id, address)
+    assert [hook["url"] for hook in stage.session.webhooks(stage.id)] == [f"{address}/webhook"]
+    first = stage.version()
+    one, two, three = stage.pictures
+    annotation = stage.approve(one, [LABEL])
+    stage.wait_taught((annotation, LABEL))
+    moved = eventually(lambda: stage.version() != first and stage.version(), "a new version")
+    stage.session.retrieve_predictions(stage.id, [two, three])
+    for task, prediction in stage.wait_predicted(two, three).items():
+        assert prediction["model_version"] == moved  # Label Studio's, so that it is not asked for again
+        assert stage.iou(task, prediction, LABEL) > 0.3
+        assert 0 <= prediction["score"] <= 1

@@ -57,7 +57,9 @@ class Settings(BaseSettings):
     ensemble: Literal["feature", "spatial", "both"] = Field(
         "feature", description="How several examples are used."
     )
-    instances: bool = Field(False, description="One region per object, touching ones told apart, instead of one per label.")
+    instances: bool = Field(
+        False, description="One region per object, touching ones told apart, instead of one per label."
+    )
     min_area: float = Field(
         0.0002, ge=0, lt=1, description="Components smaller than this share of the image are dropped."
     )

@@ -26,7 +26,9 @@ class QueueLog(logging.Filter):
         with self._lock:
             begins, self._is_away = not self._is_away, True
         if begins:
-            log.warning("the queue cannot be used; what is to be done waits: %s", error)
+            # Where Sentinel knows no master, the error goes on with a page about the clients that were asked.
+            reason = str(error).partition(" : <")[0]
+            log.warning("the queue cannot be used; what is to be done waits: %s", reason)
 
     def over(self) -> None:
         """The queue has answered."""

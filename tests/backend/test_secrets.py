@@ -10,14 +10,18 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from pydantic import SecretStr
 
 from backend.cli import main
 from backend.doctor import examine
+from backend.settings import Settings
 from tests.backend.attacks.fuzzing import REQUESTS
 from tests.backend.fake_label_studio import FakeLabelStudio
 from tests.backend.loopback import Answer, FakeBucket
 from tests.backend.redis_server import RedisServer
+from tests.backend.served import until
 from tests.backend.stage import INVITE_TOKEN, STORAGE_PASSWORD, Stage, blob, brush, png
+from tests.backend.worker_process import Worker
 
 Staging = Callable[..., Stage]
 BASIC_PASSWORD, ADMIN_TOKEN, REDIS_PASSWORD = "basic-pass-4711", "admin-token-4711", "redis/pass@4711"
@@ -197,7 +201,7 @@ def test_the_password_of_a_redis_that_refuses_or_is_away_is_shown_nowhere(
         for scheme in ("redis", "rediss", "redis+sentinel", "rediz"):
             url = f"{scheme}://label:{quote(REDIS_PASSWORD, safe='')}@{place}"
             monkeypatch.setenv("REDIS_URL", url)
-            for command in ("doctor", "sync", "worker", "examples list"):
+            for command in ("doctor", "sync", "examples list"):
                 monkeypatch.setattr(sys, "argv", ["backend", *command.split()])
                 with pytest.raises(SystemExit) as ended:
                     main()
@@ -206,6 +210,20 @@ def test_the_password_of_a_redis_that_refuses_or_is_away_is_shown_nowhere(
     witness.answers += [said.out, said.err]
     assert "Redis" in said.out + said.err
     assert witness.search([REDIS_PASSWORD], tmp_path) == []
+
+
+@pytest.mark.parametrize("scheme", ["redis", "redis+sentinel"])
+def test_a_worker_that_waits_for_redis_says_so_in_short_and_without_its_password(
+    scheme: str, tmp_path: Path, checkpoint_file: Path
+) -> None:
+    url = f"{scheme}://label:{quote(REDIS_PASSWORD, safe='')}@127.0.0.1:9/0"
+    settings = Settings(data_dir=tmp_path, checkpoint=str(checkpoint_file), redis_url=SecretStr(url))
+    worker = Worker(settings, tmp_path / "log")
+    until(lambda: "the queue cannot be used" in worker.said)
+    assert worker.stop() == 0
+    assert quote(REDIS_PASSWORD, safe="") not in worker.said
+    assert REDIS_PASSWORD not in worker.said
+    assert "Connection(" not in worker.said
 
 
 @pytest.mark.redis

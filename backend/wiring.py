@@ -1,4 +1,4 @@
-"""Wiring: settings to a running backend; the only place that constructs. Used by app, jobs, cli and the adapter."""
+"""Wiring: settings to a running backend; the only place that constructs. Used by app, jobs and cli."""
 
 import logging
 from dataclasses import dataclass

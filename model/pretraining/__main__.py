@@ -140,7 +140,7 @@ def _facts(
     options: argparse.Namespace, training: Training, validation: shards.Shard, weights: Path
 ) -> card.Facts:
     network = load(weights).to(training.device)
-    segmenter = Segmenter.load(weights)
+    segmenter = Segmenter.load(weights, guided=True)
     reports = [evaluate_folder(folder, segmenter, (1, 4, 8)) for folder in options.evaluate]
     return card.Facts(
         recipe=options.recipe,

@@ -8,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+DESCRIPTION = "masks approved in Label Studio"
+"""What a dataset of ours says of itself."""
+
 
 @dataclass(frozen=True, eq=False)
 class LabeledImage:
@@ -47,7 +50,7 @@ def dataset(images: Sequence[LabeledImage], labels: Sequence[str]) -> dict[str, 
             if mask.any():
                 annotations.append(_annotation(len(annotations) + 1, number, category[label], mask))
     return {
-        "info": {"description": "masks approved in Label Studio"},
+        "info": {"description": DESCRIPTION},
         "images": [
             {"id": number, "file_name": image.name, "height": image.height, "width": image.width}
             for number, image in enumerate(images, start=1)

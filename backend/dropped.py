@@ -6,7 +6,8 @@ To put it back, that is forgotten: the next comparison with Label Studio reads t
 
 import json
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 
 from backend.errors import NotFound, Refused
@@ -75,17 +76,29 @@ def put_back(store: Store, project: str, key: str) -> Dropped:
 
     Raises:
         NotFound: if no such example was taken out of use.
-        Refused: if it is there again, or its annotation was withdrawn since.
+        Refused: if it is there again, its annotation was withdrawn since, or the worker learns at this moment.
     """
+    with _holding(store, f"learn:{project}", "The project's annotations are being read; try again."):
+        return _put_back(store, project, key)
+
+
+def still_out(store: Store, project: str, annotation: int) -> set[str]:
+    """The targets of an annotation whose examples are out of use, those left out that were put back."""
+    gone = listed(store, project, store.pool(project))
+    return {one.target for one in gone if one.annotation == annotation}
+
+
+def _put_back(store: Store, project: str, key: str) -> Dropped:
     noted = next((one for one in _read(store, project) if one.key == key), None)
     if noted is None:
         raise NotFound("No such example was taken out of use.")
     pool = store.pool(project)
     if noted not in listed(store, project, pool):
         raise Refused("It is in use again, or its annotation was withdrawn since.")
-    (approval,) = [
-        one for one in store.approvals(project, tasks=[noted.task]) if one.annotation == noted.annotation
-    ]
+    known = store.approvals(project, tasks=[noted.task])
+    approval = next((one for one in known if one.annotation == noted.annotation), None)
+    if approval is None:
+        raise Refused("Its annotation was withdrawn since.")
     staying = [info.key for info in pool if info.annotation == noted.annotation]
     store.put_approval(replace(approval, digest=""), list(store.examples(staying).values()))
     _note(store, project, (), without=[key])
@@ -98,16 +111,28 @@ def _read(store: Store, project: str) -> list[Dropped]:
 
 def _note(store: Store, project: str, more: Collection[Dropped], without: Collection[str]) -> None:
     """Change what is noted; whoever else changes it meanwhile waits."""
-    end = time.monotonic() + _PATIENCE
     left_out = {*without, *(one.key for one in more)}
+    busy = "Somebody else takes examples out of use at this moment; try again."
+    with _holding(store, f"changing:{_name(project)}", busy):
+        kept = [*(one for one in _read(store, project) if one.key not in left_out), *more][-_MOST:]
+        store.set_note(_name(project), json.dumps([asdict(one) for one in kept]))
+
+
+@contextmanager
+def _holding(store: Store, lease: str, busy: str) -> Iterator[None]:
+    """Hold a lease, waiting for it a little.
+
+    Raises:
+        Refused: with `busy`, if it is not to be had.
+    """
+    end = time.monotonic() + _PATIENCE
     while True:
-        with leased(store, f"changing:{_name(project)}", _LEASE) as taken:
+        with leased(store, lease, _LEASE) as taken:
             if taken:
-                kept = [*(one for one in _read(store, project) if one.key not in left_out), *more][-_MOST:]
-                store.set_note(_name(project), json.dumps([asdict(one) for one in kept]))
+                yield
                 return
         if time.monotonic() > end:
-            raise Refused("Somebody else takes examples out of use at this moment; try again.")
+            raise Refused(busy)
         time.sleep(0.02)
 
 

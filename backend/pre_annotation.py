@@ -35,6 +35,7 @@ _FAILED_AGAIN = 600.0  # seconds until a task that could not be predicted is tri
 _STILL_NEEDED = (
     86_400.0  # seconds in which an approval that was made before a newer prediction may still come
 )
+_TIDY_EVERY = 3600.0
 
 _PUSHED = "pushed"
 _ANSWERED = "answered"
@@ -162,12 +163,21 @@ class PreAnnotation:
         return waiting
 
     def tidy(self, project: str) -> int:
-        """Forget what was predicted under earlier revisions, once no approval is compared with it any more.
+        """Now and then forget what was predicted under earlier revisions and no approval is compared with any more.
 
         A kept IoU compares with the newest prediction from before the submission, and an approval may be heard of
-        late. What Label Studio still holds stays too, so that people can ask why a mask is as it is.
+        late: by an event that waits, or by the next comparison with Label Studio. What Label Studio still holds stays
+        too, so that people can ask why a mask is as it is. Returns how many predictions are gone.
         """
-        return self._store.drop_superseded(project, time.time() - _STILL_NEEDED)
+        record, now = self._store.project(project), time.time()
+        if record is None or now - float(self._store.note(f"tidied:{project}") or 0) <= _TIDY_EVERY:
+            return 0
+        known = record.reconciled if self._label_studio.configured else now
+        if not known:
+            return 0
+        self._store.set_note(f"tidied:{project}", str(now))
+        waiting = [event.received for event in self._store.pending_events(1)]  # of whichever project
+        return self._store.drop_superseded(project, min(now, known, *waiting) - _STILL_NEEDED)
 
     # -- inside --------------------------------------------------------------------------------------------------
     def _note(self, snapshot: Snapshot, tasks: Iterable[int], status: TaskStatus, reason: str) -> None:

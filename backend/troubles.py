@@ -9,12 +9,13 @@ from backend.store import Store
 
 log = logging.getLogger(__name__)
 
-Work = Literal["look", "reconcile", "push"]
+Work = Literal["look", "reconcile", "push", "learn"]
 
 _SAID: dict[Work, str] = {
     "look": "project {project} cannot be looked at: {error}",
     "reconcile": "project {project} not compared with Label Studio: {error}",
     "push": "project {project}: predictions not pushed: {error}",
+    "learn": "project {project} learns nothing from its approvals: {error}",
 }
 
 

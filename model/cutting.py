@@ -102,8 +102,12 @@ def cut_clicked(
     Returns:
         None where no click has an object.
     """
-    regions = [_proposed(picture, point[None], prior, threshold) for point in clicks.inside]
-    groups = _joined(region for region in regions if region is not None)
+    regions: list[_Group] = []
+    for point in clicks.inside:  # another click on a region that is proposed already says nothing new
+        if not any(region.covers(point[None]) for region in regions):
+            region = _proposed(picture, point[None], prior, threshold)
+            regions += [] if region is None else [region]
+    groups = _joined(regions)
     return _cut(picture, groups, clicks, prior)
 
 
@@ -131,16 +135,23 @@ def cut_found(picture: Picture, prior: Patch, threshold: float = 0.5) -> Cutout 
     return united(picture, cut)
 
 
-def united(picture: Picture, cutouts: Sequence[Cutout | None]) -> Cutout | None:
-    """Several cutouts of one picture as one, with their mean score by area; None where there is nothing in them."""
-    there = [cutout for cutout in cutouts if cutout is not None and cutout.mask.any()]
-    if not there:
-        return None
+def united(picture: Picture, cutouts: Iterable[Cutout | None]) -> Cutout | None:
+    """Several cutouts of one picture as one, with their mean score by area; None where there is nothing in them.
+
+    Args:
+        picture: `[H, W, 3]` uint8 RGB.
+        cutouts: of it; none is kept, so that they may be made one after the other.
+    """
     mask = np.zeros(picture.shape[:2], dtype=np.bool_)
-    for cutout in there:
-        mask |= cutout.mask
-    areas = [int(cutout.mask.sum()) for cutout in there]
-    return Cutout(mask, float(np.average([cutout.score for cutout in there], weights=areas)))
+    scores, areas = [], []
+    for cutout in cutouts:
+        if cutout is not None and cutout.mask.any():
+            mask |= cutout.mask
+            scores.append(cutout.score)
+            areas.append(int(cutout.mask.sum()))
+    if not areas:
+        return None
+    return Cutout(mask, float(np.average(scores, weights=areas)))
 
 
 def without(cutout: Cutout, known: Mask) -> Cutout | None:
@@ -212,6 +223,14 @@ class _Group:
         for region in self.regions:
             taken |= region.seen(scene.frame, scene.size) >= 0.5
         return taken
+
+    def covers(self, point: Points) -> bool:
+        """Whether a point `[1, 2]` lies in one of the regions."""
+        x, y = point[0]
+        if not (self.frame.left <= x < self.frame.right and self.frame.top <= y < self.frame.bottom):
+            return False
+        places = ((region, region.frame.places(point, region.size)[0]) for region in self.regions)
+        return any(bool(region.values[tuple(place)] >= 0.5) for region, place in places)
 
     def with_(self, other: "_Group") -> "_Group":
         frame, foreseen = self.frame.joined(other.frame), self.foreseen and other.foreseen

@@ -8,7 +8,8 @@ The protocol is fixed, so that figures of different days and people can be compa
 - A query's examples are drawn from the class's other images by a seed made of folder, class, stem and shots.
 - A class's IoU is its total intersection over its total union at mask resolution; mIoU is the mean over classes.
 - Where it is asked for, boundary F (`model.measures`) is the mean over a class's queries, then over classes; object F1
-  is that of all queries of all classes, an object being a connected component of a mask.
+  is that of all queries of all classes, an object being what `model.instances` makes of a mask,
+  of the known one too.
 """
 
 import hashlib
@@ -286,8 +287,9 @@ class Tally:
                 measured = measures.boundary_f(found & known, wanted)
                 self._boundaries.setdefault(episode.label, []).append(measured)
             if "object_f1" in self._extras:
-                objects = instances.split(found & known, LEAST_OBJECT * found.size)
-                self._objects += measures.count_objects(objects, measures.components(wanted))
+                least = LEAST_OBJECT * found.size
+                objects = (instances.split(mask, least) for mask in (found & known, wanted))
+                self._objects += measures.count_objects(*objects)
 
     def row(self) -> Row:
         """Everything so far; at least one query."""

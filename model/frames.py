@@ -12,6 +12,8 @@ from model.example import Mask, Picture
 Points = NDArray[np.float64]
 """`[N, 2]`: x and y in pixels from the picture's top left corner."""
 
+_WIDEST = 32_000  # pixels; OpenCV warps sources of less than 32767 on a side
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -104,13 +106,17 @@ class Patch:
         """The values of another part at another size (height, width), bilinearly; 0 where they do not reach."""
         if frame == self.frame and size == self.size:
             return self.values
-        rows, columns = self.values.shape
+        values = self.values
+        if max(values.shape) > _WIDEST:
+            reduced = tuple(min(side, _WIDEST) for side in values.shape[::-1])
+            values = np.asarray(cv2.resize(values, reduced, interpolation=cv2.INTER_AREA), dtype=np.float32)
+        rows, columns = values.shape
         across, down = columns / self.frame.width, rows / self.frame.height
         step_x, step_y = frame.width / size[1] * across, frame.height / size[0] * down
         left, top = (frame.left - self.frame.left) * across, (frame.top - self.frame.top) * down
         turn = np.array([[step_x, 0, left + (step_x - 1) / 2], [0, step_y, top + (step_y - 1) / 2]])
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        return np.asarray(cv2.warpAffine(self.values, turn, size[::-1], flags=flags), dtype=np.float32)
+        return np.asarray(cv2.warpAffine(values, turn, size[::-1], flags=flags), dtype=np.float32)
 
 
 def whole(shape: Sequence[int]) -> Frame:

@@ -23,6 +23,9 @@ LEVELS = 32
 MOST = 200
 """Components that are looked at, the largest ones."""
 
+MOST_LOOKS = 8
+"""How often the picture's pixels are looked at: the boxes of rings and slanting stripes lie upon one another."""
+
 Labels = NDArray[np.int32]
 
 
@@ -43,8 +46,12 @@ def split(mask: Mask, least: float, neck: float = NECK) -> Labels:
     areas = [0, *stats[1:, cv2.CC_STAT_AREA].tolist()]
     large = [number for number in range(1, len(areas)) if areas[number] >= 2 * max(least, 1)]
     step = -(-max(mask.shape) // WORKING_SIDE)
+    looked_at = 0
     for number in sorted(large, key=lambda number: -areas[number])[:MOST] if neck > 0 else ():
         left, top, width, height, _ = stats[number].tolist()
+        looked_at += width * height
+        if looked_at > MOST_LOOKS * mask.size:
+            break
         around = parts[top : top + height, left : left + width]
         own = around == number
         pieces = _pieces(own, step, least, neck)

@@ -82,7 +82,7 @@ def is_familiar(query: NDArray[np.float32], descriptors: NDArray[np.float32]) ->
     units = _unit(descriptors)
     alike = units @ units.T
     np.fill_diagonal(alike, -np.inf)
-    return bool((units @ _unit(query[None])[0]).max() >= alike.max(axis=1).min())
+    return bool((units @ _unit(query[None])[0]).max() >= alike.max(axis=1).min() - _SAME)
 
 
 def _unit(rows: NDArray[np.float32]) -> NDArray[np.float64]:

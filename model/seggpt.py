@@ -284,7 +284,8 @@ class SegGPT(nn.Module):
         square = table.reshape(side, side, -1)
         if (side, side) != wanted:
             down, right = (_bicubic(side, size, table.device) for size in wanted)
-            square = torch.einsum("yh,xw,hwc->yxc", down, right, square.float()).to(table.dtype)
+            with torch.autocast(table.device.type, enabled=False):
+                square = torch.einsum("yh,xw,hwc->yxc", down, right, square.float()).to(table.dtype)
         above, below = square.flatten(0, 1).chunk(2)
         return above, below
 

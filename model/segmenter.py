@@ -245,10 +245,10 @@ class Segmenter:
             if not devices.is_out_of_memory(error):
                 raise
         # Not inside `except`: the error's frames would keep the failed batch's memory.
-        if isinstance(self._compute, Graphs):
-            self._compute.clear()
-        devices.release(self.device)
-        return None
+        with self._turns:
+            freed = isinstance(self._compute, Graphs) and self._compute.clear()
+            devices.release(self.device)
+        return self._attempt(queries, kind, seen) if freed else None
 
     def _prompts(self, context: Context, seen: "_Seen") -> tuple[Tensor, Tensor]:
         """Images and painted masks of a context's prompts, both `[P, 3, S, S]` float32.

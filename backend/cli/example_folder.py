@@ -6,6 +6,7 @@ A pixel of several labels can have one index only, so each label's own mask is i
 
 import colorsys
 import io
+import json
 import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -92,11 +93,34 @@ def clear(folder: Path, *, force: bool) -> None:
         return
     if not force:
         raise Refused(f"{folder} is not empty.", remedy="Choose another folder, or --force after an export.")
-    if not (folder / COCO).is_file():
-        raise Refused(f"{folder} holds no {COCO}: no export wrote it.", remedy="Choose another folder.")
+    if not _is_ours(folder / COCO):
+        raise Refused(
+            f"{folder} holds no {COCO} of ours: no export wrote it.", remedy="Choose another folder."
+        )
     for part in PARTS:
         shutil.rmtree(folder / part, ignore_errors=True)
     (folder / COCO).unlink()
+
+
+def _is_ours(file: Path) -> bool:
+    """Whether a file is what an export wrote; other programs' datasets are called so too."""
+    from backend.coco import DESCRIPTION
+
+    try:
+        info = json.loads(file.read_bytes())["info"]
+        return bool(info["description"] == DESCRIPTION)
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+
+
+def check(labels: Sequence[str]) -> None:
+    """See that the labels fit into a palette.
+
+    Raises:
+        BadRequest: if there are more.
+    """
+    if len(labels) > MOST_LABELS:
+        raise BadRequest(f"A palette image holds {MOST_LABELS} labels; the project has {len(labels)}.")
 
 
 def write_masks(
@@ -113,8 +137,7 @@ def write_masks(
     Raises:
         BadRequest: if there are more labels than a palette holds.
     """
-    if len(labels) > MOST_LABELS:
-        raise BadRequest(f"A palette image holds {MOST_LABELS} labels; the project has {len(labels)}.")
+    check(labels)
     names = file_names(labels)
     shape = next(iter(masks.values())).shape
     indices, taken = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)

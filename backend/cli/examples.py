@@ -114,6 +114,7 @@ def export_examples(
         labels = list(dict.fromkeys(target.label for target in found.snapshot.config.targets))
         images = _images(found)
         approvals = found.store.approvals(found.key)
+    example_folder.check(labels)
     example_folder.clear(folder, force=force)
     (folder / "images").mkdir(parents=True)
     for name, (example, _) in images.items():

@@ -9,7 +9,7 @@ from rich.progress import track
 from rich.table import Table
 
 from backend.cli.main import app, console, settings_with
-from backend.errors import BadRequest, LabelStudioError, NotFound
+from backend.errors import BadRequest, LabelConfigError, LabelStudioError, NotFound
 
 _COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
 
@@ -39,7 +39,7 @@ def sync(
     for key in track(keys, "comparing", console=console, transient=True):
         try:
             learnt = backend.learner.reconcile(key)
-        except (LabelStudioError, NotFound) as error:
+        except (LabelStudioError, NotFound, LabelConfigError) as error:
             console.print(f"[red]project {key}:[/red] {escape(str(error))}", highlight=False)
             failed = True
             continue

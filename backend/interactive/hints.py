@@ -88,20 +88,20 @@ class Hints:
         points = np.array(found, dtype=np.float64).reshape(-1, 2)
         return np.clip(points, 0, (width - 0.5, height - 0.5))
 
-    def areas(self, shape: tuple[int, int]) -> list[NDArray[np.bool_]]:
+    def areas(self, shape: tuple[int, int]) -> Iterator[NDArray[np.bool_]]:
         """`[H, W]` bool for each box, turned ones as they are turned; those without a pixel are left out.
+
+        One at a time: all of them at once take a gigabyte on a large image.
 
         Args:
             shape: height and width of the image.
         """
-        found: list[NDArray[np.bool_]] = []
         for hint in self.all:
             if hint.type == "rectangle" and hint.wanted is not False:
                 area = np.zeros(shape, dtype=np.bool_)
                 KINDS["rectangle"].paint(_upright(hint.value), area)
                 if area.any():
-                    found.append(area)
-        return found
+                    yield area
 
 
 def read(
@@ -174,7 +174,7 @@ def _hint(region: _Region, labels: Mapping[str, str]) -> Hint | None:
     wanted = region.get("is_positive")
     number = str(region.get("id") or "")
     return Hint(
-        id=number,
+        id=number if _is_text(number) else "",
         type=kind,
         value=value,
         wanted=wanted if isinstance(wanted, bool) else None,
@@ -190,6 +190,15 @@ def _label(region: _Region) -> str:
         if isinstance(labels, list) and labels and isinstance(labels[0], str):
             return labels[0]
     return ""
+
+
+def _is_text(word: str) -> bool:
+    """Whether it can be answered with: JSON can hold half of a surrogate pair, UTF-8 cannot."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_number(value: object) -> bool:

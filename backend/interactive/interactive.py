@@ -7,7 +7,7 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -138,7 +138,7 @@ class Interactive:
             raise ImageError(f"the task has no image under '{target.value}'.")
         known = number if isinstance(number, int) and is_id(number) else None
         image = self._images.open(url, known)
-        name = hashlib.sha256(f"{known}\n{url}".encode("utf-8", "surrogatepass")).hexdigest()
+        name = _name(known, url, image)
         seen: Picture | None = self._kept.get(name)
         if seen is None:
             everything = whole(image.shape)
@@ -158,36 +158,39 @@ class Interactive:
 
     def _by_itself(self, look: "_Look", asked: Hints) -> list[_Suggested]:
         """What stands out where it was pointed at; what was outlined is an example for the rest of the image."""
-        cut = self._pointed_at(look, asked, None)
-        cutout = cutting.united(look.image, cut)
+        examples: list[Example] = []
+
+        def noted() -> Iterator[Cutout]:
+            for each in self._pointed_at(look, asked, None):
+                if asked.boxes:
+                    examples.append(_outlined(look, each.mask))
+                yield each
+
+        cutout = cutting.united(look.image, noted())
         if cutout is None:
             return []
         found = [_Suggested(cutout, "edges", "Smart tool: by the picture's edges; no examples yet")]
-        likes = self._likes(look, [each.mask for each in cut], cutout.mask) if asked.boxes else None
+        likes = self._likes(look, examples, cutout.mask) if asked.boxes else None
         if likes is not None:
             found.append(_Suggested(likes, "outlined", "Smart tool: like what was outlined on this image"))
         return found
 
-    def _pointed_at(self, look: "_Look", asked: Hints, prior: Patch | None) -> list[Cutout]:
-        """The objects in boxes; without boxes, those under clicks."""
+    def _pointed_at(self, look: "_Look", asked: Hints, prior: Patch | None) -> Iterator[Cutout]:
+        """The objects in boxes, one at a time; without boxes, those under clicks."""
         clicks = Clicks(asked.points(look.shape, wanted=True), asked.points(look.shape, wanted=False))
         threshold = self._settings.threshold
         if not asked.boxes:
-            cut = [cutting.cut_clicked(look.image, clicks, prior, threshold)]
-        else:
-            cut = [
-                cutting.cut_area(look.image, area, clicks, prior, threshold)
-                for area in asked.areas(look.shape)
-            ]
-        return [cutout for cutout in cut if cutout is not None]
+            clicked = cutting.cut_clicked(look.image, clicks, prior, threshold)
+            if clicked is not None:
+                yield clicked
+            return
+        for area in asked.areas(look.shape):
+            cutout = cutting.cut_area(look.image, area, clicks, prior, threshold)
+            if cutout is not None:
+                yield cutout
 
-    def _likes(self, look: "_Look", boxed: Sequence[Mask], there: Mask) -> Cutout | None:
+    def _likes(self, look: "_Look", examples: Sequence[Example], there: Mask) -> Cutout | None:
         """What on the image looks like the outlined objects, without these."""
-        examples = []
-        for mask in boxed:
-            picture, alone = cutting.alone(look.image, mask)
-            content = hashlib.sha256(np.packbits(mask).tobytes()).hexdigest()
-            examples.append(Example(f"outlined/{look.name}/{content}", picture, alone))
         prior = self._map(look, Context(tuple(examples)))
         found = cutting.cut_found(look.image, prior, self._settings.threshold)
         if found is None:
@@ -259,3 +262,18 @@ class _Look:
         """The tasks whose approved masks are in the context."""
         used = set(self.context.keys)
         return [info.task for info in snapshot.pool.get(self.target.id, ()) if info.key in used]
+
+
+def _name(task: int | None, url: str, image: NDArray[np.uint8]) -> str:
+    """A name for an image; another one where the file was replaced under its address."""
+    step = -(-max(image.shape[:2]) // SEEN_SIDE)  # as many pixels as the network is shown
+    name = hashlib.blake2b(f"{task}\n{url}\n{image.shape}".encode("utf-8", "surrogatepass"), digest_size=32)
+    name.update(np.ascontiguousarray(image[::step, ::step]).data)
+    return name.hexdigest()
+
+
+def _outlined(look: _Look, mask: Mask) -> Example:
+    """An object that was outlined, as an example for the rest of its image."""
+    picture, alone = cutting.alone(look.image, mask)
+    content = hashlib.sha256(np.packbits(mask).tobytes()).hexdigest()
+    return Example(f"outlined/{look.name}/{content}", picture, alone)

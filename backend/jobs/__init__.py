@@ -15,8 +15,8 @@ from typing import Any
 from huey import Huey
 
 from backend import troubles
-from backend.errors import LabelStudioError, NotFound, Refused, StoreError
-from backend.jobs.lanes import QUEUE_TROUBLES, LaneConsumer, open_lane
+from backend.errors import LabelConfigError, LabelStudioError, NotFound, Refused, StoreError
+from backend.jobs.lanes import QUEUE_TROUBLES, LaneConsumer, is_waiting, open_lane, stop_all
 from backend.jobs.queue_log import QueueLog
 from backend.label_studio import is_outage
 from backend.learner import Learnt
@@ -38,7 +38,6 @@ _TUNING_LEASE = 20.0  # renewed all the time; what a worker that was killed had 
 _BUSY_LOOK = 0.05
 _LONGEST_WAIT = 30.0  # for predictions, before each update: slow where people are many, but never at a stand
 _RECONCILE_LEASE = 120.0  # two at a time do no harm; one that was killed must not block for long
-_TIDY_EVERY = 3600.0
 _PASS_EVERY = 600.0  # a pass now and then finds what failed or was not announced
 _PATIENCE = 8.0  # for jobs that are in the middle of something; less than the supervisor has
 _URGENT, _USUAL, _LATER = 100, 50, 10
@@ -92,6 +91,14 @@ class Jobs:
         """Apply the project's stored events."""
         self._learn(project, delay=delay)
 
+    def learn_again(self, project: str, delay: float) -> None:
+        """Apply the project's stored events later, unless that is to be done anyway: one try at a time waits."""
+        try:
+            if not is_waiting(self.events, learn.__name__, project):
+                self.learn(project, delay=delay)
+        except QUEUE_TROUBLES as error:  # the next look finds the events
+            self._queue_log.met(error)
+
     def reconcile(self, project: str, delay: float = 0.0) -> None:
         """Compare the project with Label Studio's export."""
         self._reconcile(project, delay=delay)
@@ -133,12 +140,8 @@ class Jobs:
             return self._run(stop)
 
     def _run(self, stop: threading.Event) -> bool:
-        consumers = [
-            LaneConsumer(
-                lane, workers=workers, periodic=False, initial_delay=0.05, max_delay=0.2, backoff=1.2
-            )
-            for lane, workers in ((self.events, 3), (self.predictions, 2), (self.tuning, 1))
-        ]
+        lanes = ((self.events, 3), (self.predictions, 2), (self.tuning, 1))
+        consumers = [LaneConsumer(lane, workers) for lane, workers in lanes]
         threads = [threading.Thread(target=consumer.run, name="lane", daemon=True) for consumer in consumers]
         for thread in threads:
             thread.start()
@@ -146,12 +149,7 @@ class Jobs:
             self.look()
             stop.wait(self._every)
         self.stopping.set()
-        for consumer in consumers:
-            consumer.stop()
-        deadline = time.monotonic() + _PATIENCE
-        for thread in threads:  # one that was just beginning starts others, and only then sees the end
-            thread.join(max(0.0, deadline - time.monotonic()))
-        return all(consumer.ended(deadline) for consumer in consumers)
+        return stop_all(consumers, threads, _PATIENCE)
 
 
 def ask_again(backend: Backend, jobs: Jobs, project: str) -> None:
@@ -172,7 +170,7 @@ def learn(backend: Backend, jobs: Jobs, project: str) -> None:
         if jobs.stopping.is_set():  # the next worker's first look takes them up
             return
         if not backend.store.acquire(f"learn:{project}", owner, _LEARN_LEASE):
-            jobs.learn(project, delay=_LEARN_LEASE)  # unless the holder has died
+            jobs.learn_again(project, delay=_LEARN_LEASE)  # unless the holder has died
             return
         try:
             for event in fresh:
@@ -193,24 +191,30 @@ def _pending(backend: Backend, project: str) -> list[Event]:
 def _apply(backend: Backend, jobs: Jobs, event: Event) -> bool:
     """Apply one event; a bad one is given up after some attempts and must not keep others waiting.
 
-    False where Label Studio is away: then those after it need not be tried, and none is given up.
+    None is given up while Label Studio is away (False: leave those after it) or the label config cannot be read.
     """
-    away = False
+    away = waits = False
     try:
         learnt = backend.learner.apply(event)
         _follow_up(backend, jobs, event.project, learnt)  # before it is forgotten: it may be all that asks
         reason, away = learnt.unread[0][1] if learnt.unread else "", learnt.away
+        troubles.over(backend.store, "learn", event.project)
+    except LabelConfigError as error:
+        troubles.met(backend.store, "learn", event.project, error)
+        reason, waits = str(error), True
     except Exception as error:  # whatever one event does, those after it are applied
         said = "project %s: event %d (%s) cannot be applied: %s"
         page = not isinstance(error, StoreError)  # that a store is away needs none
         log.error(said, event.project, event.id, event.action, error, exc_info=page)
         reason = str(error) or type(error).__name__
-    attempts = backend.store.retry_event(event.id, reason) if reason else _ATTEMPTS
+    attempts = event.attempts if reason else _ATTEMPTS
+    if reason and not (attempts and (away or waits)):  # once, so that a withdrawal knows that it waits
+        attempts = backend.store.retry_event(event.id, reason)
     if away:
-        jobs.learn(event.project, delay=backend.label_studio.trouble.pause)
-    elif attempts < _ATTEMPTS:
-        jobs.learn(event.project, delay=min(60.0, 2.0**attempts))
-    else:
+        jobs.learn_again(event.project, delay=backend.label_studio.trouble.pause)
+    elif attempts < _ATTEMPTS and not waits:
+        jobs.learn_again(event.project, delay=min(60.0, 2.0**attempts))
+    elif not waits:  # what waits is found by the next look
         backend.store.finish_event(event.id)
     return not away
 
@@ -223,7 +227,7 @@ def reconcile(backend: Backend, jobs: Jobs, project: str) -> None:
         return
     try:
         learnt = backend.learner.reconcile(project)
-    except (LabelStudioError, NotFound) as error:
+    except (LabelStudioError, NotFound, LabelConfigError) as error:
         troubles.met(backend.store, "reconcile", project, error)
         return
     finally:
@@ -339,12 +343,8 @@ def _is_pass_due(backend: Backend, project: str) -> bool:
 
 
 def _tidy(backend: Backend) -> None:
-    """Now and then forget predictions that nobody needs any more."""
     for record in backend.store.projects():
-        now = time.time()
-        if now - float(backend.store.note(f"tidied:{record.key}") or 0) > _TIDY_EVERY:
-            backend.store.set_note(f"tidied:{record.key}", str(now))
-            backend.pre_annotation.tidy(record.key)
+        backend.pre_annotation.tidy(record.key)
 
 
 def _take_up_tunings(backend: Backend, jobs: Jobs) -> None:

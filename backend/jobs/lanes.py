@@ -3,7 +3,9 @@
 import json
 import sqlite3
 import time
+from collections.abc import Sequence
 from datetime import datetime
+from threading import Thread
 from typing import Any
 
 from huey import Huey, PriorityRedisHuey, SqliteHuey
@@ -42,6 +44,11 @@ class JsonSerializer(Serializer):  # type: ignore[misc]  # Huey has no types
 class LaneConsumer(Consumer):  # type: ignore[misc]  # Huey has no types
     """A consumer that leaves signals to the process that runs several lanes."""
 
+    def __init__(self, lane: Huey, workers: int) -> None:
+        super().__init__(
+            lane, workers=workers, periodic=False, initial_delay=0.05, max_delay=0.2, backoff=1.2
+        )
+
     def _set_signal_handlers(self) -> None:
         return
 
@@ -52,6 +59,26 @@ class LaneConsumer(Consumer):  # type: ignore[misc]  # Huey has no types
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in threads)
+
+
+def stop_all(consumers: Sequence[LaneConsumer], threads: Sequence[Thread], patience: float) -> bool:
+    """Stop consumers that run in these threads; whether all have ended within so many seconds."""
+    for consumer in consumers:
+        consumer.stop()
+    deadline = time.monotonic() + patience
+    for thread in threads:  # one that was just beginning starts others, and only then sees the end
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return all(consumer.ended(deadline) for consumer in consumers)
+
+
+def is_waiting(lane: Huey, name: str, *args: Any) -> bool:
+    """Whether a job with these arguments is in the lane, for its time or for its turn.
+
+    Raises:
+        OSError, sqlite3.Error, RedisError: the queue is away.
+    """
+    found = (*lane.scheduled(), *lane.pending())  # one for later is pending first: a worker puts it aside
+    return any(task.name == name and tuple(task.args) == args for task in found)
 
 
 def open_lane(name: str, settings: Settings) -> Huey:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backend import dropped
 from backend.errors import ImageError, LabelConfigError, NotFound, RegionError
 from backend.images import ImageLoader
 from backend.label_config import LabelConfig, Target, image_url, parse
@@ -85,9 +86,13 @@ class Learner:
         """Apply one stored event, from its payload alone.
 
         Idempotent: an event applied twice, or one older than what is known, changes nothing.
+
+        Raises:
+            LabelConfigError: the stored label config cannot be read; nothing has changed.
         """
         body = event.body
         moved = self._see_config(event.project, body.get("project"))
+        self._config(event.project)  # an approval must not be taken for one without masks
         tally = _Tally()
         before = self._approvals_ever(event.project)
         match event.action:
@@ -110,12 +115,14 @@ class Learner:
             Unreachable: no answer; nothing has changed.
             Unauthorized: Label Studio refused the token.
             NotFound: the project is gone, or another one has its number.
+            LabelConfigError: the stored label config cannot be read; nothing has changed.
         """
         number = project_number(project)
         info = self._label_studio.project(number)
         if info.key != project:
             raise NotFound(f"project {project} is no longer what Label Studio has under number {number}.")
         moved = self._see_config(project, {"label_config": info.label_config})
+        self._config(project)
         before = self._approvals_ever(project)
         started = time.time()
         signs = self._label_studio.signs(info)
@@ -166,7 +173,9 @@ class Learner:
         try:
             fingerprint = parse(xml).fingerprint
         except LabelConfigError as error:
-            log.warning("project %s: label config ignored: %s", project, error)
+            record = self._store.project(project)
+            if record is None or record.label_config != xml:  # of what is stored, whoever needs it tells
+                log.warning("project %s: label config ignored: %s", project, error)
             return False
         return self._store.put_label_config(project, xml, fingerprint)
 
@@ -216,8 +225,13 @@ class Learner:
             return
         try:
             masks = annotations.masks(annotation, config.targets, self._settings.max_image_pixels)
+            taught = masks
+            # One of its examples is put back, not all that were taken out of use.
+            if same and not same[0].digest:
+                out = dropped.still_out(self._store, project, approval.annotation)
+                taught = {target: mask for target, mask in masks.items() if target not in out}
             examples = (
-                [] if self._superfluous(approval, masks) else self._examples(approval, task, masks, config)
+                [] if self._superfluous(approval, taught) else self._examples(approval, task, taught, config)
             )
         except (ImageError, RegionError) as error:
             tally.unread.append((approval.task, str(error)))

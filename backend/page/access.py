@@ -10,6 +10,7 @@ What changes something must come from a page of this very origin, and carry a wo
 import hashlib
 import hmac
 import json
+import logging
 import re
 import secrets
 import time
@@ -28,6 +29,8 @@ from backend.page.rendering import LoginNeeded, PageRoute, render
 from backend.store import Store
 from backend.store.leases import leased
 from backend.wiring import Backend
+
+log = logging.getLogger(__name__)
 
 COOKIE = "seggpt_admin"
 SESSION_SECONDS = 12 * 3600
@@ -146,6 +149,11 @@ class Access:
 
         return check
 
+    def _knows(self, given: str) -> bool:
+        """Whether it is the token, whatever spaces were pasted around either."""
+        token = self._token.strip()
+        return bool(token) and hmac.compare_digest(given.strip().encode(), token.encode())
+
     def routes(self) -> APIRouter:
         """Logging in and out."""
         router = APIRouter(route_class=PageRoute)
@@ -162,7 +170,10 @@ class Access:
             to = _here(form.get("next", "/"))
             if not self._token:
                 return RedirectResponse(to, 303)
-            if not hmac.compare_digest(form.get("token", "").strip().encode(), self._token.encode()):
+            if not self._knows(form.get("token", "")):
+                log.warning(
+                    "a login with a wrong token, from %a", request.client.host if request.client else "?"
+                )
                 return render("login.html", status=401, next=to, wrong=True)
             answer = RedirectResponse(to, 303)
             answer.set_cookie(
@@ -171,7 +182,8 @@ class Access:
                 max_age=SESSION_SECONDS,
                 httponly=True,
                 samesite="strict",
-                secure=request.url.scheme == "https",
+                # A proxy may not say how it was asked; the browser does.
+                secure="https" in (request.url.scheme, request.headers["origin"].partition("://")[0]),
             )
             return answer
 

@@ -5,7 +5,7 @@ from typing import Any, cast
 from backend import admin
 from backend.admin.examples import Alarm, Dropped, Example
 from backend.admin.figures import Figures
-from backend.admin.projects import Prediction, Project, TaskState
+from backend.admin.projects import Prediction, Project
 from backend.admin.prompts import PromptSummary, RollBackWish
 from backend.admin.tunings import Tuning, TuningWish
 from backend.jobs import Jobs
@@ -16,6 +16,7 @@ class Offers:
     """The admin API, typed; every method raises what its route would."""
 
     def __init__(self, backend: Backend, jobs: Jobs) -> None:
+        self._store, self._jobs = backend.store, jobs
         self._do: dict[str, Any] = {
             name: endpoint
             for subject in admin.SUBJECTS
@@ -56,9 +57,9 @@ class Offers:
         """Tunings, newest first."""
         return cast(list[Tuning], self._do["list_tunings"](key))
 
-    def tasks(self, key: str) -> list[TaskState]:
-        """Where background predictions stand."""
-        return cast(list[TaskState], self._do["list_tasks"](key))
+    def is_predicting(self, key: str) -> bool:
+        """Whether a pass over tasks waits or is on its way."""
+        return self._jobs.depths()["predictions"] > 0 or bool(self._store.note(f"pass:{key}"))
 
     def predictions(self, key: str, task: int) -> list[Prediction]:
         """Predictions of a task, newest first."""

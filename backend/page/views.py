@@ -11,7 +11,7 @@ from backend import doctor
 from backend.admin import answers
 from backend.admin.answers import Key, Task
 from backend.admin.examples import Example, ExampleKey
-from backend.admin.projects import Prediction, Project, TaskState
+from backend.admin.projects import Prediction, Project
 from backend.errors import NotFound
 from backend.page import plot
 from backend.page.access import Access, Visitor
@@ -19,6 +19,7 @@ from backend.page.offers import Offers
 from backend.page.rendering import PageRoute, render
 from backend.page.thumbnails import thumbnail
 from backend.protocol import project_number
+from backend.store import TaskState
 from backend.wiring import Backend
 
 _ROWS = 200  # tasks in one table
@@ -76,7 +77,7 @@ def routes(backend: Backend, access: Access, offers: Offers) -> APIRouter:
 
     pages = _Pages(backend, offers)
     router.include_router(_what_is_known(backend, access, offers, pages))
-    router.include_router(_what_goes_on(access, offers, pages))
+    router.include_router(_what_goes_on(backend, access, offers, pages))
     return router
 
 
@@ -122,7 +123,7 @@ def _what_is_known(backend: Backend, access: Access, offers: Offers, pages: "_Pa
     return router
 
 
-def _what_goes_on(access: Access, offers: Offers, pages: "_Pages") -> APIRouter:
+def _what_goes_on(backend: Backend, access: Access, offers: Offers, pages: "_Pages") -> APIRouter:
     router = APIRouter(route_class=PageRoute)
     Here = Annotated[Visitor, Depends(access.visit)]
     Done = Annotated[str, Query()]
@@ -140,11 +141,13 @@ def _what_goes_on(access: Access, offers: Offers, pages: "_Pages") -> APIRouter:
     @router.get("/projects/{key}/tasks")
     def show_tasks(key: Key, visitor: Here, done: Done = "") -> Response:
         project = offers.project(key)
-        states = offers.tasks(key)
+        states = backend.store.task_states(project.project)
         current = [state for state in states if state.revision == project.revision]
         ready = sum(state.status == "done" for state in current)
         nothing = [state for state in states if not _is_done(state, project.revision)]
-        going_on = any(state.status in ("queued", "running") for state in current) or done == "refreshing"
+        going_on = any(state.status in ("queued", "running") for state in current) or (
+            done == "refreshing" and offers.is_predicting(project.project)  # the address keeps that word
+        )
         return pages.render(
             "tasks.html", visitor, project, done,
             total=len(states), ready=ready, nothing=nothing[:_ROWS], waiting=len(nothing),
@@ -153,7 +156,7 @@ def _what_goes_on(access: Access, offers: Offers, pages: "_Pages") -> APIRouter:
         )  # fmt: skip
 
     @router.get("/projects/{key}/why")
-    def find_task(key: Key, visitor: Here, task: Annotated[int, Query(ge=1)]) -> Response:
+    def find_task(key: Key, visitor: Here, task: Annotated[int, Query(ge=1, le=answers.MOST)]) -> Response:
         return show_why(key, task, visitor)
 
     @router.get("/projects/{key}/tasks/{task}")
@@ -162,7 +165,7 @@ def _what_goes_on(access: Access, offers: Offers, pages: "_Pages") -> APIRouter:
         examples = offers.examples(key)
         names = _names(project, examples)
         predictions = offers.predictions(key, task)
-        state = next((state for state in offers.tasks(key) if state.task == task), None)
+        state = next(iter(backend.store.task_states(project.project, [task])), None)
         told = [(prediction, _behind(prediction, examples)) for prediction in predictions]
         return pages.render("why.html", visitor, project, "", task=task, names=names, told=told, state=state)
 

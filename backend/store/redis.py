@@ -47,6 +47,7 @@ from backend.store.redis_records import (
     values,
     without,
 )
+from backend.store.redis_steps import STEPS
 
 _EXAMPLE_INFO = without(EXAMPLE, "moment")
 _AT_ONCE = 200  # tasks that one step looks at, so that Redis answers others in between
@@ -64,7 +65,7 @@ class RedisStore(Store):
     """
 
     def __init__(self, address: str, *, patient: bool = False) -> None:
-        self._database = RedisDatabase(address, patient=patient)
+        self._database = RedisDatabase(address, STEPS, patient=patient)
         self._prompts = RedisPrompts(self._database)
 
     @property

@@ -6,8 +6,9 @@ acknowledged outlives a crash of Redis itself is its administrator's choice: wit
 from Label Studio), without `appendonly` whatever the last snapshot holds.
 """
 
+import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -22,9 +23,7 @@ from backend.store.redis_address import ANSWER_SECONDS, Address
 PREFIX = "seggpt:"
 """How all keys begin; what else the database holds is left alone."""
 
-VERSION = 1
-"""Of the keys and what they hold; grows when an older backend could not work with them."""
-
+_SCANNED_AT_ONCE = 500
 _PAUSES = (0.05, 0.25)
 Answer = TypeVar("Answer")
 
@@ -100,6 +99,14 @@ _OPEN = Script(
     return {version or ARGV[2], redis.call('EXISTS', ARGV[1] .. 'incomplete')}
     """
 )
+# Another process may have gone further meanwhile.
+_MOVE_ON = Script(
+    """
+    if redis.call('GET', ARGV[1] .. 'version') == ARGV[2] then
+        redis.call('SET', ARGV[1] .. 'version', ARGV[3])
+    end
+    """
+)
 
 
 class RedisDatabase:
@@ -107,6 +114,7 @@ class RedisDatabase:
 
     Args:
         address: see `redis_address`.
+        steps: the first brings a store of version 1 to version 2, and so on (see `redis_steps`).
         unfinished: whether half a copy is taken, too.
         patient: whether a Redis that is away now may come later; its version is looked at then, before anything else.
 
@@ -114,8 +122,11 @@ class RedisDatabase:
         StoreError: it cannot be reached or used, or is of a newer version; every method raises it too.
     """
 
-    def __init__(self, address: str, *, unfinished: bool = False, patient: bool = False) -> None:
+    def __init__(
+        self, address: str, steps: Sequence["Step"], *, unfinished: bool = False, patient: bool = False
+    ) -> None:
         self.address = Address.parse(address)
+        self._steps = steps
         self._client = redis.Redis(connection_pool=self.address.pool())
         self._scripts: dict[str, Registered] = {}
         self._closed = False
@@ -130,6 +141,10 @@ class RedisDatabase:
     def key(self, kind: str, *parts: str | int) -> str:
         """The key of something; `kind` and parts are told apart whatever the parts hold."""
         return PREFIX + ":".join((kind, *(escaped(str(part)) for part in parts)))
+
+    def parts_of(self, key: bytes) -> list[str]:
+        """The parts that made a key."""
+        return [unescaped(part) for part in key.decode().removeprefix(PREFIX).split(":")[1:]]
 
     def run(self, script: Script, *arguments: Any) -> Any:
         """Run a script; what it returns, texts as bytes."""
@@ -149,6 +164,24 @@ class RedisDatabase:
                 return list(pipeline.execute())
 
         return self._answer(ask, again=True)
+
+    def keys(self, kind: str) -> Iterator[bytes]:
+        """Keys of a kind; of all kinds where it is ""."""
+        pattern = PREFIX + (f"{kind}:*" if kind else "*")
+        for name, _ in self.scanned("SCAN", options=("MATCH", pattern)):
+            yield name
+
+    def scanned(self, *command: Any, options: Sequence[Any] = ()) -> Iterator[tuple[bytes, bytes]]:
+        """Names, with their values in a hash, each once: while Redis rearranges its tables, some come twice."""
+        seen: set[bytes] = set()
+        cursor = -1
+        while cursor != 0:
+            cursor, found = self.read(*command, max(cursor, 0), *options, "COUNT", _SCANNED_AT_ONCE)
+            pairs = found.items() if isinstance(found, dict) else ((name, b"") for name in found)
+            for name, value in pairs:
+                if name not in seen:
+                    seen.add(name)
+                    yield name, value
 
     def write(self, *commands: tuple[Any, ...]) -> list[Any]:
         """Run commands as one transaction; what each returns."""
@@ -226,16 +259,28 @@ class RedisDatabase:
             raise StoreError(f"A value cannot be kept: {error}.") from error
 
     def _check_version(self) -> None:
-        found, incomplete = self._tried(lambda: self._called(_OPEN, VERSION), again=False)
+        found, newest = self._version(), len(self._steps) + 1
+        if found < newest:
+            known = copy.copy(self)  # with the same connections, but let in
+            known._is_known = True
+            for version in range(max(found, 1), newest):
+                self._steps[version - 1](known)
+                known.run(_MOVE_ON, version, version + 1)
+            self._version()
+        self._is_known = True
+
+    def _version(self) -> int:
+        newest = len(self._steps) + 1
+        found, incomplete = self._tried(lambda: self._called(_OPEN, newest), again=False)
         if not found.isdigit():
             raise StoreError(
                 f"{self.address.shown} holds keys {PREFIX}... that are no store of this backend.",
                 remedy="Choose another database of this Redis with REDIS_URL, such as .../1.",
             )
-        if int(found) > VERSION:
+        if int(found) > newest:
             raise StoreError(
                 f"The store in {self.address.shown} has version {int(found)}; "
-                f"this backend knows versions up to {VERSION}.",
+                f"this backend knows versions up to {newest}.",
                 remedy="It was made by a newer backend: use that one, or choose another database with REDIS_URL.",
             )
         if incomplete and not self._unfinished:
@@ -243,7 +288,7 @@ class RedisDatabase:
                 f"The store in {self.address.shown} is half a copy: `store migrate` was cut off.",
                 remedy="Run it again with --force.",
             )
-        self._is_known = True
+        return int(found)
 
     def _explained(self, error: redis.RedisError) -> StoreError:
         """What happened, by the address without its password."""
@@ -257,6 +302,10 @@ class RedisDatabase:
                 sentence, remedy = words
                 break
         return StoreError(sentence.format(where=self.address.shown, said=said), remedy=remedy)
+
+
+Step = Callable[[RedisDatabase], None]
+"""Brings a store to the next version; may be cut off, and done by several processes at once."""
 
 
 def _may_come_back(cause: BaseException | None) -> bool:

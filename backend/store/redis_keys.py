@@ -139,15 +139,18 @@ local function add_pushed(project, id, task, revision, at)
     call('SADD', key('pushed-of', project, task, revision), id)
 end
 
+local function index_predictions(project, task)
+    local several = call('HLEN', key('task-predictions', project, task)) > 1
+    call(several and 'SADD' or 'SREM', key('predicted-again', project), task)
+end
+
 local function remove_prediction(project, task, revision)
     local number = call('HGET', key('task-predictions', project, task), revision)
     if number then
         call('DEL', key('prediction', number), key('masks', number))
         call('HDEL', key('task-predictions', project, task), revision)
         call('SREM', key('predicted', project, revision), task)
-        if call('HLEN', key('task-predictions', project, task)) < 2 then
-            call('SREM', key('predicted-again', project), task)
-        end
+        index_predictions(project, task)
     end
 end
 
@@ -156,22 +159,23 @@ local function add_prediction(flat, named)
     call('HSET', key('prediction', named.id), unpack(flat))
     call('HSET', key('task-predictions', named.project, named.task), named.revision, named.id)
     call('SADD', key('predicted', named.project, named.revision), named.task)
-    if call('HLEN', key('task-predictions', named.project, named.task)) > 1 then
-        call('SADD', key('predicted-again', named.project), named.task)
-    end
+    index_predictions(named.project, named.task)
 end
 
 local function is_open(status)
     return status == 'queued' or status == 'running'
 end
 
-local function add_task_state(named, json)
-    local project, waiting = named.project, key('waiting-tasks', named.project)
-    call('HSET', key('task-states', project), named.task, json)
-    call(is_open(named.status) and 'SADD' or 'SREM', waiting, named.task)
-    if tonumber(named.at) > tonumber(call('GET', key('task-news', project)) or 0) then
-        call('SET', key('task-news', project), named.at)
+local function index_task_state(project, task, status, at)
+    call(is_open(status) and 'SADD' or 'SREM', key('waiting-tasks', project), task)
+    if tonumber(at) > tonumber(call('GET', key('task-news', project)) or 0) then
+        call('SET', key('task-news', project), at)
     end
+end
+
+local function add_task_state(named, json)
+    call('HSET', key('task-states', named.project), named.task, json)
+    index_task_state(named.project, named.task, named.status, named.at)
 end
 
 local function remove_task_state(project, task)

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
-from backend.store.redis_database import PREFIX, RedisDatabase, unescaped
+from backend.store.redis_database import RedisDatabase
 from backend.store.redis_records import ARRAYS, KINDS, Row, from_json, values, without
 from backend.store.redis_scripts import ADD_ROWS, BESIDE, rows_of
+from backend.store.redis_steps import STEPS
 
 _AT_ONCE = 500
 _LARGE_AT_ONCE = 16
@@ -44,7 +45,7 @@ class RedisRows:
     """
 
     def __init__(self, address: str, *, unfinished: bool = False) -> None:
-        self._database = RedisDatabase(address, unfinished=unfinished)
+        self._database = RedisDatabase(address, STEPS, unfinished=unfinished)
 
     @property
     def shown(self) -> str:
@@ -86,22 +87,22 @@ class RedisRows:
         if kind == "counters":
             return sum(1 for _ in self.read(kind))
         if kind in _FIELDS:
-            keys = self._keys(_FIELDS[kind])
+            keys = self._database.keys(_FIELDS[kind])
             return sum(sum(self._ask("HLEN", some)) for some in _parts(keys, _AT_ONCE))
-        return sum(1 for _ in self._keys(_HASHES.get(kind, "state")))
+        return sum(1 for _ in self._database.keys(_HASHES.get(kind, "state")))
 
     def read(self, kind: str) -> Iterator[dict[str, Any]]:
         """All rows of a kind, in no order."""
         if kind in _HASHES:
             yield from self._hashes(kind)
         elif kind in _FIELDS:
-            for hash_key in self._keys(_FIELDS[kind]):
-                for field, value in self._scanned(("HSCAN", hash_key)):
+            for hash_key in self._database.keys(_FIELDS[kind]):
+                for field, value in self._database.scanned("HSCAN", hash_key):
                     yield self._field(kind, hash_key, field, value)
         elif kind == "tuning_states":
-            for state_key in self._keys("state"):
+            for state_key in self._database.keys("state"):
                 state = self._database.read("GET", state_key)
-                yield {"tuning": int(self._parts_of(state_key)[0]), "state": state}
+                yield {"tuning": int(self._database.parts_of(state_key)[0]), "state": state}
         elif kind == "notes":
             found = self._database.read("HGETALL", self._database.key("notes"))
             yield from ({"name": name.decode(), "value": value.decode()} for name, value in found.items())
@@ -112,7 +113,9 @@ class RedisRows:
 
     def _hashes(self, kind: str) -> Iterator[dict[str, Any]]:
         columns = without(KINDS[kind], *BESIDE[kind])
-        for keys in _parts(self._keys(_HASHES[kind]), _AT_ONCE if kind in _SMALL else _LARGE_AT_ONCE):
+        for keys in _parts(
+            self._database.keys(_HASHES[kind]), _AT_ONCE if kind in _SMALL else _LARGE_AT_ONCE
+        ):
             rows = [values(columns, reply) for reply in self._ask("HMGET", keys, *columns)]
             if kind == "examples":
                 arrays = [self._database.key("arrays", row["key"]) for row in rows]
@@ -129,7 +132,7 @@ class RedisRows:
             yield from rows
 
     def _field(self, kind: str, name: bytes, field: bytes, value: bytes) -> dict[str, Any]:
-        parts = self._parts_of(name)
+        parts = self._database.parts_of(name)
         if kind == "predicted_masks":
             return {"prediction": int(parts[0]), "target": field.decode(), "mask": value}
         if kind == "pushed":
@@ -148,7 +151,7 @@ class RedisRows:
     def clear(self) -> None:
         """Remove everything but the version."""
         kept = {self._database.key(name).encode() for name in ("version", "incomplete")}
-        for names in _parts(self._keys(""), _AT_ONCE):
+        for names in _parts(self._database.keys(""), _AT_ONCE):
             gone = [name for name in names if name not in kept]
             self._database.write(*([("UNLINK", *gone)] if gone else []))
 
@@ -163,33 +166,8 @@ class RedisRows:
             else:
                 self._database.run(ADD_ROWS[kind], *rows_of(kind, some))
 
-    # -- keys ----------------------------------------------------------------------------------------------------
-    def _keys(self, kind: str) -> Iterator[bytes]:
-        """Keys of a kind; of all kinds where it is ""."""
-        pattern = PREFIX + (f"{kind}:*" if kind else "*")
-        for name, _ in self._scanned(("SCAN",), ("MATCH", pattern)):
-            yield name
-
-    def _scanned(
-        self, command: tuple[Any, ...], options: tuple[Any, ...] = ()
-    ) -> Iterator[tuple[bytes, bytes]]:
-        """Names, with their values in a hash, each once: while Redis rearranges its tables, some come twice."""
-        seen: set[bytes] = set()
-        cursor = -1
-        while cursor != 0:
-            cursor, found = self._database.read(*command, max(cursor, 0), *options, "COUNT", _AT_ONCE)
-            pairs = found.items() if isinstance(found, dict) else ((name, b"") for name in found)
-            for name, value in pairs:
-                if name not in seen:
-                    seen.add(name)
-                    yield name, value
-
     def _ask(self, command: str, keys: Iterable[bytes | str], *arguments: Any) -> list[Any]:
         return self._database.read_all([(command, key, *arguments) for key in keys])
-
-    def _parts_of(self, name: bytes) -> list[str]:
-        parts = name.decode().removeprefix(PREFIX).split(":")[1:]
-        return [unescaped(part) for part in parts]
 
 
 def _parts(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

@@ -1,8 +1,10 @@
 """Groups made while training goes on, by processes beside it, into a ring on the training's device."""
 
 import multiprocessing
+import queue
 import threading
 import time
+from contextlib import suppress
 from multiprocessing.shared_memory import SharedMemory
 from multiprocessing.synchronize import Event
 from typing import Any
@@ -33,7 +35,9 @@ class Ring:
         self._images = torch.zeros((*shape, 3), dtype=torch.uint8, device=device)
         self._masks = torch.zeros(shape, dtype=torch.uint8, device=device)
         self._capacity, self.device = capacity, device
+        self._lock = threading.Lock()
         self.made = 0
+        self.failure: BaseException | None = None
 
     def __len__(self) -> int:
         return min(self.made, self._capacity)
@@ -46,9 +50,10 @@ class Ring:
             masks: `[G, 5, 128, 128]`, 0 or 255.
         """
         places = torch.from_numpy((self.made + np.arange(len(images))) % self._capacity).to(self.device)
-        self._images[places] = torch.from_numpy(images).to(self.device)
-        self._masks[places] = torch.from_numpy(masks).to(self.device)
-        self.made += len(images)
+        with self._lock:
+            self._images[places] = torch.from_numpy(images).to(self.device)
+            self._masks[places] = torch.from_numpy(masks).to(self.device)
+            self.made += len(images)
 
     def take(self, batch: int, members: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Some members of some groups, in random order.
@@ -60,10 +65,16 @@ class Ring:
 
         Returns:
             `[batch, members, 128, 128, 3]` and `[batch, members, 128, 128]`, uint8.
+
+        Raises:
+            RuntimeError: if nothing new comes in any more, because of a fault.
         """
+        if self.failure is not None:
+            raise RuntimeError("no more samples come in") from self.failure
         groups = torch.from_numpy(rng.integers(len(self), size=(batch, 1))).to(self.device)
         chosen = torch.from_numpy(rng.random((batch, MEMBERS)).argsort(axis=1)[:, :members]).to(self.device)
-        return self._images[groups, chosen], self._masks[groups, chosen]
+        with self._lock:
+            return self._images[groups, chosen], self._masks[groups, chosen]
 
 
 class Stream:
@@ -105,12 +116,22 @@ class Stream:
     def _make(self, material: Pools, seed: tuple[int, int]) -> None:
         shares = np.array([task.share for task in TASKS])
         rng, count = np.random.default_rng(seed), 0
+        parent = multiprocessing.parent_process()
         while not self._over.is_set():
-            images, masks = self._chunk(slot := self._free.get())
+            try:
+                slot = self._free.get(timeout=5)
+            except queue.Empty:
+                if parent is None or not parent.is_alive():
+                    return
+                continue
+            images, masks = self._chunk(slot)
             for row in range(_CHUNK):
-                task = int(rng.choice(len(TASKS), p=shares / shares.sum()))
-                images[row], masks[row] = group(material, TASKS[task], (*seed, count))
-                count += 1
+                made = None
+                while made is None:
+                    task, count = int(rng.choice(len(TASKS), p=shares / shares.sum())), count + 1
+                    with suppress(RuntimeError):  # nothing usable came of this seed
+                        made = group(material, TASKS[task], (*seed, count))
+                images[row], masks[row] = made
             self._full.put(slot)
 
     def fill(self, ring: Ring, least: int) -> None:
@@ -122,15 +143,23 @@ class Stream:
         """
         threading.Thread(target=self._hand_over, args=(ring,), daemon=True).start()
         while len(ring) < least:
-            if not any(process.is_alive() for process in self._processes):
-                raise RuntimeError("the processes that make samples have all ended: see what they printed")
+            if ring.failure is not None:
+                raise RuntimeError("no more samples come in") from ring.failure
             time.sleep(0.05)
 
     def _hand_over(self, ring: Ring) -> None:
-        while not self._over.is_set():
-            slot = self._full.get()
-            ring.add(*self._chunk(slot))
-            self._free.put(slot)
+        try:
+            while not self._over.is_set():
+                try:
+                    slot = self._full.get(timeout=5)
+                except queue.Empty:
+                    if not any(process.is_alive() for process in self._processes):
+                        raise RuntimeError("the processes that make samples have all ended") from None
+                    continue
+                ring.add(*self._chunk(slot))
+                self._free.put(slot)
+        except Exception as error:  # noqa: BLE001 - told to whoever takes from the ring
+            ring.failure = error
 
     def close(self) -> None:
         """End the processes."""

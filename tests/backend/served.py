@@ -49,10 +49,15 @@ class Served:
         self._environment = {
             **os.environ, "CHECKPOINT": str(checkpoint), "DEVICE": "cpu", "OMP_NUM_THREADS": "1", **environment
         }  # fmt: skip
+        self.client = self._new_client()
         self.start()
 
+    def _new_client(self) -> httpx.Client:
+        return httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60)
+
     def start(self) -> None:
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60)
+        if self.client.is_closed:
+            self.client = self._new_client()
         command = [
             sys.executable,
             "-m",

@@ -8,7 +8,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from backend.cli import example_folder
-from backend.errors import BadRequest
+from backend.errors import BadRequest, Refused
 from backend.store.pictures import unpack_image
 from model.evaluation import Folder
 from tests.backend.fake_label_studio import LABEL_CONFIG
@@ -195,6 +195,33 @@ def test_an_export_is_not_mixed_with_what_lies_there(run: Run, learned: Stage, t
     assert code == 1
     assert "no export wrote it" in err
     assert (other / "images").exists()
+
+
+@pytest.mark.parametrize(
+    "content", ['{"info": {"description": "COCO 2017"}, "images": []}', "[]", '{"info": null}', "{", "\udcff"]
+)
+def test_a_dataset_of_somebody_else_is_not_thrown_away(tmp_path: Path, content: str) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "annotations.json").write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(Refused, match="no export wrote it"):
+        example_folder.clear(tmp_path, force=True)
+    assert (tmp_path / "images").exists()
+
+
+def test_more_labels_than_a_palette_holds_are_refused_before_anything_is_thrown_away(
+    run: Run, learned: Stage, tmp_path: Path
+) -> None:
+    folder, project = tmp_path / "out", str(learned.project)
+    assert run("examples", "export", project, str(folder))[0] == 0
+    labels = "".join(f'<Label value="{number}"/>' for number in range(example_folder.MOST_LABELS))
+    config = learned.label_studio.projects[learned.project]["label_config"]
+    learned.label_studio.projects[learned.project]["label_config"] = config.replace(
+        "</BrushLabels>", labels + "</BrushLabels>"
+    )
+    learned.setup()
+    code, _, err = run("examples", "export", project, str(folder), "--force")
+    assert (code, "254" in err) == (1, True), err
+    assert list((folder / "masks").iterdir())
 
 
 def test_labels_become_names_that_every_file_system_takes() -> None:

@@ -9,7 +9,11 @@ import pytest
 from backend import dropped
 from backend.errors import NotFound
 from backend.store import StoredExample
-from tests.backend.stage import Run, Stage, example_of
+from backend.store.leases import leased
+from tests.backend.stage import Run, Stage, blob, brush, example_of
+
+TWO_LABELS = """<View><Image name="image" value="$image"/><BrushLabels name="tag" toName="image">
+<Label value="cell"/><Label value="debris"/></BrushLabels></View>"""
 
 
 def api(stage: Stage, rest: str) -> str:
@@ -113,3 +117,32 @@ def test_the_others_of_the_same_annotation_stay(stage: Stage) -> None:
     drop(stage, "f" * 32)
     put_back(stage, "f" * 32)
     assert [info.key for info in stage.backend.store.pool(stage.key)] == [known.info.key]
+
+
+def test_putting_one_label_back_leaves_the_others_out(stage: Stage) -> None:
+    stage.label_studio.projects[stage.project]["label_config"] = TWO_LABELS
+    stage.setup()
+    image, mask = blob(1)
+    stage.submit(stage.upload(image), brush(mask), brush(~mask, "debris"))
+    stage.work()
+    keys = {info.target: info.key for info in stage.backend.store.pool(stage.key)}
+    assert len(keys) == 2
+    for key in keys.values():
+        drop(stage, key)
+    put_back(stage, keys["tag/image/cell"])
+    stage.work()
+    assert [info.key for info in stage.backend.store.pool(stage.key)] == [keys["tag/image/cell"]]
+    assert [one["key"] for one in gone(stage)] == [keys["tag/image/debris"]]
+    put_back(stage, keys["tag/image/debris"])
+    stage.work()
+    assert {info.key for info in stage.backend.store.pool(stage.key)} == set(keys.values())
+
+
+def test_nothing_is_put_back_while_the_worker_learns(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = example_of(stage, stage.approve(1)).info.key
+    drop(stage, key)
+    monkeypatch.setattr(dropped, "_PATIENCE", 0.0)
+    with leased(stage.backend.store, f"learn:{stage.key}", 30.0) as taken:
+        assert taken
+        assert "try again" in put_back(stage, key, 409)["detail"]
+    put_back(stage, key)

@@ -1,6 +1,7 @@
 """Interactive requests to clicks and boxes: as browsers sent them, and with something wrong in them."""
 
 import json
+import tracemalloc
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,7 @@ def test_recorded_boxes_are_areas_and_a_moved_one_is_where_it_is_now() -> None:
     assert (rows.min(), rows.max() + 1) == (30, 92)
     assert first.target == BRUSH, "the box's own control is a tool"
     moved = read_recorded("55_browser_rectangle_moved")
-    assert len(moved.areas((240, 320))) == 2
+    assert len(list(moved.areas((240, 320)))) == 2
     assert moved.boxes
 
 
@@ -210,7 +211,23 @@ def test_a_box_may_be_turned_drawn_backwards_or_lie_outside() -> None:
     assert (columns.min(), columns.max() + 1, rows.min(), rows.max() + 1) == (80, 160, 24, 104)
     (backwards,) = read(box("a", 50, 50, -25, -25)).areas((240, 320))
     assert np.argwhere(backwards).min(axis=0).tolist() == [60, 80]
-    assert read(box("a", 150, 150, 20, 20)).areas((240, 320)) == []
+    assert list(read(box("a", 150, 150, 20, 20)).areas((240, 320))) == []
+
+
+def test_of_many_boxes_one_area_is_held_at_a_time() -> None:
+    many = read(*(box(str(number), number, number, 20, 20) for number in range(hints.MOST)))
+    tracemalloc.start()
+    try:
+        count = sum(1 for _ in many.areas((1000, 1000)))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert count == hints.MOST
+    assert most < 8 * 1000 * 1000
+
+
+def test_an_id_that_no_answer_can_hold_is_none() -> None:
+    assert read(point("\ud800"), point("good")).ids == ["good"]
 
 
 @pytest.mark.parametrize(

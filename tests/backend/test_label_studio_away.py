@@ -111,6 +111,11 @@ def predicted(stage: Stage) -> dict[int, int]:
     return {row["task"]: sum(other["task"] == row["task"] for other in rows) for row in rows}
 
 
+def waiting(stage: Stage) -> int:
+    """How many jobs wait for their time to apply events."""
+    return [job.name for job in stage.jobs.events.scheduled()].count("learn")
+
+
 def said_by_doctor(stage: Stage) -> str:
     findings = examine(stage.settings, stage.project)
     return "\n".join(f"{each.level} {each.what}: {each.found} {each.remedy}" for each in findings)
@@ -208,6 +213,54 @@ def test_events_keep_their_order_while_their_images_cannot_be_had(
     ready.work(later=True)
     assert set(ready.pool) - {1} == {made[0], *made[2:]}
     assert ready.backend.store.pending_events() == []
+
+
+def test_retries_do_not_grow_with_the_looks_and_events_of_an_outage(
+    ready: Stage, fake_label_studio: FaultyLabelStudio
+) -> None:
+    """Each look and each event had begun another chain of retries, and none of them ended."""
+    image, mask = blob(2)
+    annotation = ready.submit(ready.upload(image), brush(mask), tell=False)
+    fake_label_studio.fail_at("hangs up", "GET /", 1)
+    ready.annotated("ANNOTATION_CREATED", annotation)
+    for _ in range(4):
+        ready.jobs.look()
+        ready.jobs.learn(ready.key)
+        ready.work(later=True)
+        assert waiting(ready) == 1
+    ready.backend.store.acquire(f"learn:{ready.key}", "another", 3600)
+    for _ in range(3):
+        ready.jobs.look()
+        ready.work(later=True)
+        assert waiting(ready) == 1
+    ready.backend.store.release(f"learn:{ready.key}", "another")
+    fake_label_studio.mend()
+    ready.work(later=True)
+    assert annotation in ready.pool
+
+
+def test_what_waits_through_an_outage_has_all_its_tries_left(
+    ready: Stage, fake_label_studio: FaultyLabelStudio
+) -> None:
+    """Eight looks of an outage used up the tries, and the first 404 of a storage that was mounted late ended it."""
+    image, mask = blob(2)
+    task = ready.upload(image)
+    path = fake_label_studio.tasks[task]["data"]["image"]
+    annotation = ready.submit(task, brush(mask), tell=False)
+    fake_label_studio.fail_at("hangs up", "GET /", 1)
+    ready.annotated("ANNOTATION_CREATED", annotation)
+    for _ in range(12):
+        ready.work(later=True)
+    (event,) = ready.backend.store.pending_events()
+    assert event.attempts == 1  # by which a withdrawal knows that it waits
+    fake_label_studio.mend()
+    upload = fake_label_studio.uploads.pop(path)
+    for _ in range(4):
+        ready.work(later=True)
+    assert len(ready.backend.store.pending_events()) == 1
+    fake_label_studio.uploads[path] = upload
+    ready.work(later=True)
+    assert annotation in ready.pool
 
 
 def test_an_image_that_only_it_cannot_be_had_holds_up_nothing(

@@ -57,6 +57,43 @@ def test_an_approval_that_was_given_up_is_found_by_the_export(stage: Stage) -> N
     assert stage.pool == [waits]
 
 
+def test_while_a_label_config_cannot_be_read_events_and_examples_are_left_as_they_are(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As one that was stored before there was a limit: events were given up, a page of log each."""
+    first = stage.approve(1)
+    second = stage.approve(2)
+    labels = "".join(f'<Label value="{number}"/>' for number in range(2001))
+    large = LABEL_CONFIG.replace('<Label value="cell"/>', labels)
+    stage.backend.store.put_label_config(stage.key, large, "before there was a limit")
+    project = stage.label_studio.projects[stage.project]
+    mended, project["label_config"] = project["label_config"], large
+    image, mask = blob(3)
+    third = stage.submit(stage.upload(image), brush(mask))
+    stage.correct(first)
+    stage.delete(second)
+    caplog.clear()
+    for _ in range(10):
+        stage.jobs.look()
+        stage.jobs.reconcile(stage.key)
+        stage.work(later=True)
+    assert stage.pool == [first, second]
+    assert len(stage.backend.store.pending_events()) == 3
+    said = [line for line in caplog.messages if "more than 2000 labels" in line]
+    assert [line.partition(":")[0] for line in said] == [
+        f"project {stage.key} learns nothing from its approvals",
+        f"project {stage.key} not compared with Label Studio",
+    ]
+    assert "Traceback" not in caplog.text
+
+    project["label_config"] = mended
+    stage.setup()
+    stage.jobs.look()
+    stage.work(later=True)
+    assert stage.pool == [third]
+    assert stage.backend.store.pending_events() == []
+
+
 @pytest.mark.parametrize("how", ["deleted", "task deleted", "skipped", "turned into a draft"])
 def test_what_is_gone_is_not_brought_back_by_an_event_that_is_tried_again(stage: Stage, how: str) -> None:
     """The deletion found nothing to withdraw; then the image could be read, and the deleted mask taught."""

@@ -212,6 +212,24 @@ def test_each_task_that_got_nothing_has_its_reason(stage: Stage) -> None:
     assert re.search(r'<progress id="ready" max="\d+" value="\d+">', shown)
 
 
+def test_a_number_that_no_task_has_is_refused(stage: Stage) -> None:
+    stage.setup()
+    show(stage, f"/why?task={2**53}")
+    for number in (0, 2**53 + 1, 2**63):
+        show(stage, f"/why?task={number}", status=404)
+
+
+def test_the_progress_is_looked_at_until_the_pass_has_ended(stage: Stage) -> None:
+    stage.segment_by_colour()
+    stage.approve(1)
+    stage.blobs(2, first=40)
+    assert "data-refresh" in press(stage, "/refresh", on="/tasks")
+    stage.work()
+    shown = show(stage, "/tasks?done=refreshing")
+    assert "2 of 2 tasks" in said(shown)
+    assert "data-refresh" not in shown
+
+
 # -- forms ---------------------------------------------------------------------------------------------------------
 def test_an_example_is_dropped_and_put_back(stage: Stage) -> None:
     stage.approve(1)

@@ -77,6 +77,33 @@ def test_the_cookie_is_for_this_site_only_and_no_script_reads_it(closed: Stage) 
     assert "secure" in {part.strip().lower() for part in given.split(";")}
 
 
+def test_behind_a_proxy_that_does_not_say_how_it_was_asked_the_cookie_is_for_https_only(
+    closed: Stage,
+) -> None:
+    given = log_in(closed, headers={"Origin": "https://studio", "Host": "studio"}).headers["set-cookie"]
+    assert "secure" in {part.strip().lower() for part in given.split(";")}
+
+
+def test_spaces_around_either_token_do_not_matter_but_there_must_be_one(
+    staging: Callable[..., Stage],
+) -> None:
+    spaced = staging(admin_token=f" {TOKEN}\t")
+    assert log_in(spaced, TOKEN).status_code == 303
+    assert log_in(spaced, f" {TOKEN}\t").status_code == 303
+    assert log_in(staging(admin_token="  "), "").status_code == 401  # noqa: S106 - no secret
+
+
+def test_a_failed_login_is_one_line_in_the_log_without_what_was_given(
+    closed: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert log_in(closed, "a-guess").status_code == 401
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "backend.page.access"]
+    assert said == "a login with a wrong token, from '127.0.0.1'"
+    caplog.clear()
+    log_in(closed)
+    assert "wrong token" not in caplog.text
+
+
 @pytest.mark.parametrize("token", ["", "an-admin-token", TOKEN.upper(), f"Bearer {TOKEN}", "\ud800"])
 def test_a_wrong_token_gets_no_session(closed: Stage, token: str) -> None:
     answer = log_in(closed, token.encode(errors="surrogatepass").decode(errors="replace"))

@@ -1,5 +1,8 @@
 """Objects cut out of drawn pictures: by an outline, by clicks, with and without what a network thinks."""
 
+import weakref
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
@@ -195,6 +198,19 @@ def test_cutouts_are_united_with_their_score_by_area() -> None:
     assert (found.mask == (THING | OTHER)).all()
     assert found.score == pytest.approx((THING.sum() + 0.5 * OTHER.sum()) / (THING.sum() + OTHER.sum()))
     assert united(PICTURE, [None]) is None
+
+
+def test_cutouts_are_not_kept_while_they_are_united() -> None:
+    alive: weakref.WeakSet[Cutout] = weakref.WeakSet()
+
+    def made() -> Iterator[Cutout]:
+        for _ in range(5):
+            cutout = Cutout(THING.copy(), 1.0)
+            alive.add(cutout)
+            assert len(alive) <= 2
+            yield cutout
+
+    assert united(PICTURE, made()) is not None
 
 
 # -- shown alone ---------------------------------------------------------------------------------------------------

@@ -63,3 +63,12 @@ def test_a_part_is_shown_averaged_and_its_mask_has_the_least_frame() -> None:
     assert part[..., 0].tolist() == [[0, 100, 100]] * 2
     assert around(picture[..., 0] > 0) == Frame(0, 4, 4, 8)
     assert whole(picture.shape) == Frame(0, 0, 4, 8)
+
+
+def test_a_map_wider_than_opencv_warps_is_seen_all_the_same() -> None:
+    """`warpAffine` takes sources of less than 32767 pixels on a side: it ended with an error."""
+    values = np.zeros((20, 40_000), np.float32)
+    values[:, 20_000:] = 1
+    seen = Patch(values, whole(values.shape)).seen(whole(values.shape), (10, 2_000))
+    assert seen[:, :990].max() == 0
+    assert seen[:, 1_010:].min() > 0.99

@@ -114,3 +114,10 @@ def test_of_pictures_of_one_kind_few_are_told_to_be_unlike_the_others() -> None:
             not retrieval.is_familiar(rows[index], np.delete(rows, index, axis=0)) for index in range(17)
         ]
         assert sum(strange) <= 1
+
+
+def test_a_copy_of_what_is_approved_is_never_unfamiliar() -> None:
+    """Nine equal descriptors and an equal query: rounding told a third of such queries to be unlike the pool."""
+    for seed in range(60):
+        row = np.random.default_rng(seed).normal(size=64).astype(np.float32)
+        assert retrieval.is_familiar(row, np.stack([row] * 9))

@@ -22,7 +22,8 @@ from backend.store import (
     TaskState,
 )
 from backend.store.redis import RedisStore
-from backend.store.redis_database import PREFIX, VERSION
+from backend.store.redis_database import PREFIX
+from backend.store.redis_steps import VERSION
 from tests.backend.redis_server import RedisServer
 
 pytestmark = pytest.mark.redis

@@ -3,7 +3,7 @@
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -128,6 +128,15 @@ def test_what_cannot_be_tuned_is_one_line(
     assert stage.tunings == []
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C is heard, whatever the shell that started the tests, or a test before, made of it."""
+    kept = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, kept)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_interrupted_it_keeps_what_it_has_and_says_how_to_go_on(
     run: Run, stage: Stage, project: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -159,30 +159,26 @@ def _adamw(network: SegGPT) -> list[torch.optim.Optimizer]:
 # Sizes in turns, so that the network works at either; the last turn is at the smaller one.
 _TURNS = tuple(Phase(0.7 + 0.02 * turn, *((96, 448) if turn % 2 else (128, 224))) for turn in range(1, 16))
 
+_SMALL = Recipe(
+    name="small",
+    phases=(Phase(0.15, 48, 64), Phase(0.75, 64, 48), Phase(1.0, 96, 32)),
+    several=0.25,
+    several_from=0.3,
+    paper=False,
+    jobs=True,
+    decay=0.998,
+    loss=balanced_loss,
+    rate=_constant_then_down,
+    optimisers=_muon,
+)
+
 RECIPES = {
-    "small": Recipe(
-        name="small",
-        phases=(Phase(0.15, 48, 64), Phase(0.75, 64, 48), Phase(1.0, 96, 32)),
-        several=0.25,
-        several_from=0.3,
-        paper=False,
-        jobs=True,
-        decay=0.998,
-        loss=balanced_loss,
-        rate=_constant_then_down,
-        optimisers=_muon,
-    ),
-    "accelerated": Recipe(
+    "small": _SMALL,
+    "accelerated": replace(
+        _SMALL,
         name="accelerated",
         phases=(Phase(0.3, 64, 640), Phase(0.7, 96, 448), *_TURNS),
         several=0.3,
-        several_from=0.3,
-        paper=False,
-        jobs=True,
-        decay=0.998,
-        loss=balanced_loss,
-        rate=_constant_then_down,
-        optimisers=_muon,
     ),
     "paper": Recipe(
         name="paper",

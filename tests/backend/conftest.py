@@ -11,6 +11,7 @@ import pytest
 from backend.cli import main
 from tests.backend.fake_label_studio import FakeLabelStudio
 from tests.backend.loopback import FakeBucket
+from tests.backend.served import Served
 from tests.backend.stage import Run, Stage, staged, write_random_checkpoint
 
 
@@ -72,3 +73,17 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], che
         return code, said.out, said.err
 
     return command
+
+
+@pytest.fixture
+def serve(tmp_path: Path, checkpoint_file: Path) -> Iterator[Callable[..., Served]]:
+    """Starts real `serve` processes, with settings by their variables' names."""
+    started: list[Served] = []
+
+    def start(**environment: str) -> Served:
+        started.append(Served(tmp_path, checkpoint_file, **environment))
+        return started[-1]
+
+    yield start
+    for served in started:
+        served.stop()

@@ -5,7 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,21 +14,6 @@ from tests.backend.fake_label_studio import LABEL_CONFIG
 from tests.backend.served import KEY, ROOT, Served, until
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def serve(tmp_path: Path, checkpoint_file: Path) -> Iterator[Callable[..., Served]]:
-    started: list[Served] = []
-
-    def start(**environment: str) -> Served:
-        started.append(Served(tmp_path, checkpoint_file, **environment))
-        return started[-1]
-
-    yield start
-    for served in started:
-        served.client.close()
-        served.process.terminate()
-        served.process.wait(60)
 
 
 def test_an_approval_is_usable_at_once_and_after_a_crash_of_the_worker_and_a_restart_too(

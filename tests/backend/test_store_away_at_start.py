@@ -24,19 +24,6 @@ def redis(tmp_path: Path, redis_installed: None) -> Iterator[RedisServer]:
     server.kill()
 
 
-@pytest.fixture
-def serve(tmp_path: Path, checkpoint_file: Path) -> Iterator[Callable[..., Served]]:
-    started: list[Served] = []
-
-    def start(**environment: str) -> Served:
-        started.append(Served(tmp_path, checkpoint_file, **environment))
-        return started[-1]
-
-    yield start
-    for served in started:
-        served.stop()
-
-
 @pytest.mark.parametrize("worker", ["on", "inside"])
 def test_a_server_that_starts_before_redis_says_so_and_heals_when_it_comes(
     serve: Callable[..., Served], redis: RedisServer, worker: str

@@ -6,16 +6,15 @@ To put it back, that is forgotten: the next comparison with Label Studio reads t
 
 import json
 import time
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, replace
 
 from backend.errors import NotFound, Refused
 from backend.store import ExampleInfo, Store
-from backend.store.leases import leased
+from backend.store.leases import held
 
 _MOST = 1000  # noted of one project; of older ones it is forgotten that they can be put back
-_LEASE, _PATIENCE = 10.0, 5.0
+_PATIENCE = 5.0  # seconds for the worker to end what it reads
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,9 @@ def put_back(store: Store, project: str, key: str) -> Dropped:
         NotFound: if no such example was taken out of use.
         Refused: if it is there again, its annotation was withdrawn since, or the worker learns at this moment.
     """
-    with _holding(store, f"learn:{project}", "The project's annotations are being read; try again."):
+    with held(
+        store, f"learn:{project}", "The project's annotations are being read; try again.", patience=_PATIENCE
+    ):
         return _put_back(store, project, key)
 
 
@@ -113,27 +114,9 @@ def _note(store: Store, project: str, more: Collection[Dropped], without: Collec
     """Change what is noted; whoever else changes it meanwhile waits."""
     left_out = {*without, *(one.key for one in more)}
     busy = "Somebody else takes examples out of use at this moment; try again."
-    with _holding(store, f"changing:{_name(project)}", busy):
+    with held(store, f"changing:{_name(project)}", busy):
         kept = [*(one for one in _read(store, project) if one.key not in left_out), *more][-_MOST:]
         store.set_note(_name(project), json.dumps([asdict(one) for one in kept]))
-
-
-@contextmanager
-def _holding(store: Store, lease: str, busy: str) -> Iterator[None]:
-    """Hold a lease, waiting for it a little.
-
-    Raises:
-        Refused: with `busy`, if it is not to be had.
-    """
-    end = time.monotonic() + _PATIENCE
-    while True:
-        with leased(store, lease, _LEASE) as taken:
-            if taken:
-                yield
-                return
-        if time.monotonic() > end:
-            raise Refused(busy)
-        time.sleep(0.02)
 
 
 def _name(project: str) -> str:

@@ -19,11 +19,18 @@ SUGGESTED = "seggpt"
 _MOST_ID = 2**63 - 1  # what a database keeps
 
 
-def _whole(text: str) -> str:
+def is_text(text: str) -> bool:
+    """Whether it can be kept and answered with: JSON can hold half of a surrogate pair, UTF-8 cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ValueError("it holds half a character (a lone surrogate)") from None
+        return False
+    return True
+
+
+def _whole(text: str) -> str:
+    if not is_text(text):
+        raise ValueError("it holds half a character (a lone surrogate)")
     return text
 
 

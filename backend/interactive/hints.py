@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from backend.errors import RegionError
 from backend.label_config import LabelConfig, Target
-from backend.protocol import SUGGESTED
+from backend.protocol import SUGGESTED, is_text
 from backend.regions.kinds import KINDS
 
 MOST = 64
@@ -174,7 +174,7 @@ def _hint(region: _Region, labels: Mapping[str, str]) -> Hint | None:
     wanted = region.get("is_positive")
     number = str(region.get("id") or "")
     return Hint(
-        id=number if _is_text(number) else "",
+        id=number if is_text(number) else "",
         type=kind,
         value=value,
         wanted=wanted if isinstance(wanted, bool) else None,
@@ -190,15 +190,6 @@ def _label(region: _Region) -> str:
         if isinstance(labels, list) and labels and isinstance(labels[0], str):
             return labels[0]
     return ""
-
-
-def _is_text(word: str) -> bool:
-    """Whether it can be answered with: JSON can hold half of a surrogate pair, UTF-8 cannot."""
-    try:
-        word.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _is_number(value: object) -> bool:

@@ -24,10 +24,9 @@ from fastapi.responses import RedirectResponse
 
 from backend import bodies
 from backend.admin.guard import is_loopback, is_same, names_this_machine
-from backend.errors import Refused
 from backend.page.rendering import LoginNeeded, PageRoute, render
 from backend.store import Store
-from backend.store.leases import leased
+from backend.store.leases import held
 from backend.wiring import Backend
 
 log = logging.getLogger(__name__)
@@ -88,17 +87,12 @@ class Sessions:
         return known
 
     def _change(self, change: Callable[[dict[str, float]], dict[str, float]]) -> None:
-        end = time.monotonic() + 5
-        while time.monotonic() < end:
-            with leased(self._store, f"changing:{_NOTE}", 10.0) as taken:
-                if taken:
-                    now = time.time()
-                    staying = {digest: until for digest, until in self._known().items() if until > now}
-                    newest = sorted(change(staying).items(), key=lambda item: item[1])[-_MOST:]
-                    self._store.set_note(_NOTE, json.dumps(dict(newest)))
-                    return
-            time.sleep(0.02)
-        raise Refused("Somebody else logs in or out at this moment; try again.")
+        busy = "Somebody else logs in or out at this moment; try again."
+        with held(self._store, f"changing:{_NOTE}", busy):
+            now = time.time()
+            staying = {digest: until for digest, until in self._known().items() if until > now}
+            newest = sorted(change(staying).items(), key=lambda item: item[1])[-_MOST:]
+            self._store.set_note(_NOTE, json.dumps(dict(newest)))
 
 
 class Access:

@@ -1,11 +1,12 @@
 """A lease that is renewed while a block runs; knows only the store's contract."""
 
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from backend.errors import StoreError
+from backend.errors import Refused, StoreError
 from backend.store.contract import Store
 
 
@@ -37,3 +38,28 @@ def leased(store: Store, name: str, seconds: float) -> Iterator[bool]:
         ended.set()
         thread.join()
         store.release(name, owner)
+
+
+@contextmanager
+def held(store: Store, name: str, busy: str, seconds: float = 10.0, patience: float = 5.0) -> Iterator[None]:
+    """Hold a lease for as long as the block runs, waiting for it a little.
+
+    Args:
+        store: as for `leased`.
+        name: as for `leased`.
+        busy: what to say to people where somebody else keeps it.
+        seconds: as for `leased`.
+        patience: seconds to wait for it.
+
+    Raises:
+        Refused: with `busy`, if it is not to be had.
+    """
+    end = time.monotonic() + patience
+    while True:
+        with leased(store, name, seconds) as taken:
+            if taken:
+                yield
+                return
+        if time.monotonic() > end:
+            raise Refused(busy)
+        time.sleep(0.02)

@@ -40,17 +40,20 @@ def products(config: SegGPTConfig, prompts: int) -> Iterator[Product]:
     tokens, width, heads = config.side**2, config.embed_dim, config.num_heads
     hidden, channels = round(width * config.mlp_ratio), config.embed_dim // config.num_heads
     double = config.merge_index + 1  # layers with two stacks
+    seen = (config.side + 1) * config.side  # tokens that the decoder reads: all that the last layer keeps
+    behind = ((width, width), (width, hidden), (hidden, width))  # the attention
+    yield from ((seen, inner, columns, 1) for inner, columns in behind)
     for stacks, layers in ((2, double), (1, config.depth - double)):
         rows = stacks * (prompts + 1) * tokens
-        for inner, columns in ((width, 3 * width), (width, width), (width, hidden), (hidden, width)):
-            yield rows, inner, columns, layers
+        yield rows, width, 3 * width, layers
+        kept = layers - (stacks == 1)
+        yield from ((rows, inner, columns, kept) for inner, columns in behind)
         above, below = stacks * layers * heads * prompts, stacks * layers * heads * (prompts + 1)
         yield tokens, channels, 2 * tokens, above
         yield tokens, 2 * tokens, channels, above
         yield tokens, channels, tokens, below
         yield tokens, tokens, channels, below
     patch, painted = config.patch_size**2, config.decoder_embed_dim
-    seen = (config.side + 1) * config.side
     yield (2 * prompts + 1) * tokens, 3 * patch, width, 1
     yield seen, len(config.intermediate_indices) * width, patch * painted, 1
     yield seen * patch, 9 * painted, painted, 1

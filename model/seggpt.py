@@ -64,6 +64,15 @@ class SegGPTConfig:
         return self.image_size // self.patch_size
 
 
+def decoded(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+    """What the decoder reads of the halves `[B, P + 1, N, C]`: `[B, w + N, C]`, one row of a prompt and the query.
+
+    Its 3x3 convolution reaches one pixel into the prompt half. The published code decodes the first prompt's canvas,
+    hence its last row.
+    """
+    return torch.cat([tokens[:, 0, -grid[1] :], tokens[:, -1]], dim=1)
+
+
 class PatchEmbed(nn.Module):
     """`[B, 3, H, W]` to tokens `[B, h * w, C]`."""
 
@@ -95,11 +104,21 @@ class Attention(nn.Module):
         self.rel_pos_w = nn.Parameter(torch.zeros(2 * config.side - 1, head_dim))
         self.form: Form = attend_halves
 
-    def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-        """`[B, P + 1, N, C]`, halves of a `grid` of `(h, w)` patches, to the same."""
+    def forward(self, tokens: Tensor, grid: tuple[int, int], only_decoded: bool = False) -> Tensor:
+        """Let the tokens of each canvas attend to each other.
+
+        Args:
+            tokens: `[B, P + 1, N, C]`, the halves.
+            grid: `(h, w)` of a half, in patches.
+            only_decoded: return what the decoder reads, as `decoded` picks it, and nothing else.
+
+        Returns:
+            As `tokens`, or `[B, w + N, C]`.
+        """
         qkv = self.qkv(tokens).reshape(*tokens.shape[:-1], 3, self.num_heads, -1)
-        attended: Tensor = self.proj(self.form(qkv, self.rel_pos_h, self.rel_pos_w, grid))
-        return attended
+        attended = self.form(qkv, self.rel_pos_h, self.rel_pos_w, grid)
+        projected: Tensor = self.proj(decoded(attended, grid) if only_decoded else attended)
+        return projected
 
 
 class Mlp(nn.Module):
@@ -139,9 +158,10 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(config.embed_dim, config.layer_norm_eps)
         self.mlp = Mlp(config)
 
-    def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+    def forward(self, tokens: Tensor, grid: tuple[int, int], only_decoded: bool = False) -> Tensor:
         """As `Attention.forward`."""
-        tokens = tokens + self.attn(self.norm1(tokens), grid)
+        attended = self.attn(self.norm1(tokens), grid, only_decoded)
+        tokens = (decoded(tokens, grid) if only_decoded else tokens) + attended
         changed: Tensor = tokens + self.mlp(self.norm2(tokens))
         return changed
 
@@ -218,15 +238,13 @@ class SegGPT(nn.Module):
         grid = (H // self.config.patch_size, W // self.config.patch_size)
         tokens = self._embed(prompt_images, prompt_masks, query, kind, grid)
         latents = []
-        for index, block in enumerate(self.blocks):
-            tokens = block(tokens, grid)
+        last = max(self.config.intermediate_indices)
+        for index, block in enumerate(self.blocks[: last + 1]):
+            tokens = block(tokens, grid, only_decoded=index == last)
             if index == self.config.merge_index:
                 tokens = tokens.unflatten(0, (2, -1)).mean(dim=0)
             if index in self.config.intermediate_indices:
-                # The decoder's 3x3 convolution reaches one pixel into the prompt half: keep its last row.
-                # The published code returns the first prompt's canvas, hence its row.
-                halo, below = tokens[:, 0, -grid[1] :], tokens[:, -1]
-                latents.append(self.norm(torch.cat([halo, below], dim=1)))
+                latents.append(self.norm(tokens if index == last else decoded(tokens, grid)))
         return self._decode(torch.cat(latents, dim=-1), grid)
 
     def use(self, attention: Form, fused_mlp: bool = False) -> None:

@@ -13,13 +13,12 @@ from fastapi import Depends, FastAPI, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from backend import __version__, admin, bodies, errors, page, revision
+from backend import __version__, admin, bodies, errors, lost_labels, page, revision
 from backend.admin import documents
 from backend.admin.answers import problems
 from backend.delivery import Delivery
 from backend.headers import SecurityHeaders
 from backend.jobs import Jobs
-from backend.label_config import parse
 from backend.learner.learner import key_of
 from backend.pre_annotation import PREDICTING
 from backend.predictor import Predictions
@@ -187,7 +186,7 @@ class _Service:
             if hints := request.interaction:
                 suggested = self._backend.interactive.answer(snapshot, request.tasks, hints, deadline)
                 return PredictResponse(results=suggested, model_version=snapshot.revision)
-            predictions = self._backend.predictor.predict(snapshot, request.tasks, deadline)
+            predictions = self._backend.predictor.predict(snapshot, request.tasks, deadline, strict=True)
             self._remember(snapshot, predictions)
         done = {task: prediction.wire() for task, prediction in predictions.done.items()}
         answers: list[Any] = [
@@ -281,8 +280,7 @@ class _Service:
         known = self._backend.store.project(key)
         if known is not None and known.label_config == label_config:
             return
-        config = parse(label_config)
-        moved = self._backend.store.put_label_config(key, label_config, config.fingerprint)
+        moved = lost_labels.put_label_config(self._backend.store, key, label_config, time.time())
         if self._backend.label_studio.configured and (known is None or moved):
             self._jobs.reconcile(key)  # what was approved may teach something else now
 

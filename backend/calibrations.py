@@ -1,14 +1,19 @@
-"""How raw scores become expected kept IoU, target by target: as the worker fitted it, kept in the store."""
+"""How raw scores are to be taken, target by target: as the worker fitted it, kept in the store."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from backend.store import Store
-from model.score import Calibration
+from model.score import Absence, Calibration
 
 
 def write_calibrations(
-    store: Store, project: str, checkpoint: str, fitted: Mapping[str, Calibration]
+    store: Store,
+    project: str,
+    checkpoint: str,
+    fitted: Mapping[str, Calibration],
+    absences: Mapping[str, Absence] | None = None,
+    whole: Collection[str] = (),
 ) -> None:
     """Keep a project's calibrations in place of those before.
 
@@ -16,10 +21,17 @@ def write_calibrations(
         store: where to.
         project: project key.
         checkpoint: identity of the weights whose predictions they were fitted to.
-        fitted: by target id.
+        fitted: by target id: how raw scores become expected kept IoU.
+        absences: by target id: when a target is taken not to be there. Those that never say so need not be given.
+        whole: ids of targets with small objects for which a nearer look was found not to pay.
     """
-    curves = {target: [one.offset, one.slope] for target, one in fitted.items()}
-    store.set_note(f"scores:{project}", json.dumps({"checkpoint": checkpoint, "curves": curves}))
+    kept = {
+        "checkpoint": checkpoint,
+        "curves": {target: [one.offset, one.slope] for target, one in fitted.items()},
+        "absences": {target: [one.below, one.score] for target, one in (absences or {}).items()},
+        "whole": {target: [] for target in whole},
+    }
+    store.set_note(f"scores:{project}", json.dumps(kept))
 
 
 def read_calibrations(store: Store, project: str, checkpoint: str) -> dict[str, Calibration] | None:
@@ -28,10 +40,25 @@ def read_calibrations(store: Store, project: str, checkpoint: str) -> dict[str, 
     Returns:
         None where nothing was ever fitted to this checkpoint's predictions.
     """
+    curves = _kept(store, project, checkpoint, "curves")
+    return None if curves is None else {target: Calibration(*curve) for target, curve in curves.items()}
+
+
+def read_absences(store: Store, project: str, checkpoint: str) -> dict[str, Absence]:
+    """When a project's targets are taken not to be there, by target id; a target without an entry always may be."""
+    absences = _kept(store, project, checkpoint, "absences") or {}
+    return {target: Absence(*rule) for target, rule in absences.items()}
+
+
+def read_whole(store: Store, project: str, checkpoint: str) -> frozenset[str]:
+    """Targets for which a nearer look was found not to pay, by id."""
+    return frozenset(_kept(store, project, checkpoint, "whole") or {})
+
+
+def _kept(store: Store, project: str, checkpoint: str, part: str) -> dict[str, list[float]] | None:
+    """A part of what was fitted; None where nothing was. Notes of earlier versions have curves alone."""
     note = store.note(f"scores:{project}")
     if note is None:
         return None
     kept = json.loads(note)
-    if kept["checkpoint"] != checkpoint:
-        return None
-    return {target: Calibration(*curve) for target, curve in kept["curves"].items()}
+    return kept.get(part, {}) if kept["checkpoint"] == checkpoint else None

@@ -11,6 +11,7 @@ from backend import revision, troubles
 from backend.errors import BackendError, ImageError, LabelStudioError
 from backend.label_config import image_url, parse
 from backend.label_studio import LabelStudio
+from backend.label_studio.records import UNCERTAINTY, ProjectInfo
 from backend.settings import Settings
 from backend.store import Store
 from backend.store.redis_address import Address
@@ -20,6 +21,20 @@ from model.segmenter import Segmenter
 _SSRF = (
     "Start Label Studio with ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false (or"
     " USE_DEFAULT_BANNED_SUBNETS=false) if the backend has a private address, then remove the model and connect again."
+)
+_UNPIN = (
+    "Choose the model in place of the predictions (Settings > Annotation > Prelabeling), or it is never asked; a worker"
+    " that had set it takes it back within a minute."
+)
+_CHOOSE = "Choose this backend's model or predictions in Settings > Annotation > Prelabeling, or switch ORDER_BY_SCORE off."
+_PRELABEL = "Switch on: Settings > Annotation > Use predictions to prelabel tasks."
+_WAIT = (
+    "It is set when every task ahead is predicted. If you have put it back by hand it stays: choose the newest predictions"
+    " of this backend in Settings > Annotation > Prelabeling."
+)
+_SAMPLING = (
+    "Hard tasks first in the label stream: set the project's sampling to 'Uncertainty sampling' by Label Studio's API, as"
+    " docs/order_of_work.md shows; or label from a view that is sorted by Prediction score."
 )
 
 
@@ -142,16 +157,34 @@ def _project(settings: Settings, label_studio: LabelStudio, number: int) -> Iter
     else:
         yield Finding("ok", what, f"'{info.title}', {len(config.targets)} labels to segment")
     yield from _connection(settings, what, backends, webhooks)
-    if revision.is_ours(info.model_version):
-        yield Finding(
-            "warning",
-            what,
-            f"its model version is pinned to {info.model_version}",
-            "Unpin it, or it is never asked.",
-        )
+    yield from _order(settings, what, info, {str(row.get("title")) for row in backends})
     yield from _first_image(
         settings, label_studio, what, tasks, config.targets[0].value if config.targets else None
     )
+
+
+def _order(settings: Settings, what: str, info: ProjectInfo, titles: set[str]) -> Iterator[Finding]:
+    """Whether Label Studio can sort by score, and whether that is wanted."""
+    version = info.model_version
+    if not settings.order_by_score:
+        if revision.is_ours(version):
+            yield Finding("warning", what, f"its model version is pinned to {version}", _UNPIN)
+        return
+    if not info.show_collab_predictions:
+        yield Finding("warning", what, "ORDER_BY_SCORE is on, but the project uses no predictions", _PRELABEL)
+    elif revision.is_ours(version):
+        yield Finding("ok", what, f"can be sorted by the scores of {version}")
+    elif version in {"", *titles}:
+        yield Finding(
+            "warning", what, f"cannot be sorted by score yet: its model version is '{version}'", _WAIT
+        )
+    else:
+        yield Finding(
+            "warning", what, f"its model version is {version}, which ORDER_BY_SCORE leaves alone", _CHOOSE
+        )
+    if info.sampling != UNCERTAINTY:
+        found = f"ORDER_BY_SCORE is on, but the label stream goes by '{info.sampling}'"
+        yield Finding("warning", what, found, _SAMPLING)
 
 
 def _connection(

@@ -1,20 +1,23 @@
 """Examples that somebody took out of use: noted, so that they can be put back; loads no torch.
 
-An example's approval stays, and says that its annotation has been read; so nothing brings the example back by itself.
-To put it back, that is forgotten: the next comparison with Label Studio reads the annotation again.
+An example's approval stays, and says that its annotation has been read; so nothing brings the example back but a
+correction of its annotation. To put it back, what was read is forgotten: the next comparison with Label Studio reads
+the annotation again. Several that are taken out in one act are put back as one.
 """
 
 import json
 import time
-from collections.abc import Collection, Iterable
-from dataclasses import asdict, dataclass, replace
+import uuid
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass
 
+from backend import pins
 from backend.errors import NotFound, Refused
+from backend.reading_again import read_again, while_nothing_is_read
 from backend.store import ExampleInfo, Store
 from backend.store.leases import held
 
-_MOST = 1000  # noted of one project; of older ones it is forgotten that they can be put back
-_PATIENCE = 5.0  # seconds for the worker to end what it reads
+_MOST = 1000  # noted of one project, and the last act in any case; of older ones it is forgotten that they can be put back
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,9 @@ class Dropped:
         task: Label Studio's number of the task.
         annotation: its number of the annotation.
         at: Unix time.
+        pinned: whether it was pinned, and will be when it is back.
+        act: what it was taken out by together with others, "" where it was alone.
+        because: what the act was, a few words for people.
     """
 
     key: str
@@ -34,10 +40,19 @@ class Dropped:
     task: int
     annotation: int
     at: float
+    pinned: bool = False
+    act: str = ""
+    because: str = ""
 
 
-def drop(store: Store, project: str, keys: Collection[str]) -> list[Dropped]:
+def drop(store: Store, project: str, keys: Collection[str], because: str = "") -> list[Dropped]:
     """Take examples out of use and move the revision; their approvals stay.
+
+    Args:
+        store: where they are.
+        project: project key.
+        keys: of the examples.
+        because: what is done by it, in a few words; then they can be put back as one.
 
     Raises:
         NotFound: if the project's pools hold none of them; of several, those that are there are dropped.
@@ -45,8 +60,11 @@ def drop(store: Store, project: str, keys: Collection[str]) -> list[Dropped]:
     there = [info for info in store.pool(project) if info.key in keys]
     if not there:
         raise NotFound("The project's pools hold no such example (any more).")
-    now = time.time()
-    gone = [Dropped(info.key, info.target, info.task, info.annotation, now) for info in there]
+    now, act = time.time(), uuid.uuid4().hex[:12] if because else ""
+    gone = [
+        Dropped(info.key, info.target, info.task, info.annotation, now, info.pinned, act, because)
+        for info in there
+    ]
     _note(store, project, gone, without=())
     store.drop_examples([info.key for info in there])
     store.move_generation(project)
@@ -77,33 +95,44 @@ def put_back(store: Store, project: str, key: str) -> Dropped:
         NotFound: if no such example was taken out of use.
         Refused: if it is there again, its annotation was withdrawn since, or the worker learns at this moment.
     """
-    with held(
-        store, f"learn:{project}", "The project's annotations are being read; try again.", patience=_PATIENCE
-    ):
-        return _put_back(store, project, key)
+    with while_nothing_is_read(store, project):
+        noted = [one for one in _read(store, project) if one.key == key]
+        if not noted:
+            raise NotFound("No such example was taken out of use.")
+        return _put_back(store, project, noted)[0]
+
+
+def put_back_act(store: Store, project: str, act: str) -> list[Dropped]:
+    """Let all that an act took out of use be read again; what is there already, or was withdrawn, is passed over.
+
+    Raises:
+        NotFound: if there is no such act.
+        Refused: if nothing of it is left to be put back, or the worker learns at this moment.
+    """
+    with while_nothing_is_read(store, project):
+        noted = [one for one in _read(store, project) if act and one.act == act]
+        if not noted:
+            raise NotFound("Nothing was taken out of use by such an act.")
+        return _put_back(store, project, noted)
 
 
 def still_out(store: Store, project: str, annotation: int) -> set[str]:
     """The targets of an annotation whose examples are out of use, those left out that were put back."""
+    if all(one.annotation != annotation for one in _read(store, project)):
+        return set()  # as of most, which are asked about one by one
     gone = listed(store, project, store.pool(project))
     return {one.target for one in gone if one.annotation == annotation}
 
 
-def _put_back(store: Store, project: str, key: str) -> Dropped:
-    noted = next((one for one in _read(store, project) if one.key == key), None)
-    if noted is None:
-        raise NotFound("No such example was taken out of use.")
-    pool = store.pool(project)
-    if noted not in listed(store, project, pool):
+def _put_back(store: Store, project: str, noted: Sequence[Dropped]) -> list[Dropped]:
+    out = set(listed(store, project, store.pool(project)))
+    back = [one for one in noted if one in out]
+    if not back:
         raise Refused("It is in use again, or its annotation was withdrawn since.")
-    known = store.approvals(project, tasks=[noted.task])
-    approval = next((one for one in known if one.annotation == noted.annotation), None)
-    if approval is None:
-        raise Refused("Its annotation was withdrawn since.")
-    staying = [info.key for info in pool if info.annotation == noted.annotation]
-    store.put_approval(replace(approval, digest=""), list(store.examples(staying).values()))
-    _note(store, project, (), without=[key])
-    return noted
+    pins.wait_for(store, project, [(one.annotation, one.target) for one in back if one.pinned])
+    read_again(store, project, {one.annotation for one in back})
+    _note(store, project, (), without=[one.key for one in back])
+    return back
 
 
 def _read(store: Store, project: str) -> list[Dropped]:
@@ -112,10 +141,16 @@ def _read(store: Store, project: str) -> list[Dropped]:
 
 def _note(store: Store, project: str, more: Collection[Dropped], without: Collection[str]) -> None:
     """Change what is noted; whoever else changes it meanwhile waits."""
-    left_out = {*without, *(one.key for one in more)}
+    again = {(one.annotation, one.target) for one in more}
     busy = "Somebody else takes examples out of use at this moment; try again."
     with held(store, f"changing:{_name(project)}", busy):
-        kept = [*(one for one in _read(store, project) if one.key not in left_out), *more][-_MOST:]
+        staying = [
+            one
+            for one in _read(store, project)
+            if one.key not in without and (one.annotation, one.target) not in again
+        ]
+        kept = [*staying, *more]
+        kept = kept[-max(_MOST, len(more)) :]
         store.set_note(_name(project), json.dumps([asdict(one) for one in kept]))
 
 

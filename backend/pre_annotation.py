@@ -13,6 +13,7 @@ from typing import Any
 from backend import revision
 from backend.errors import LabelStudioError
 from backend.label_studio import LabelStudio, is_outage
+from backend.ordering import Ordering
 from backend.predictor import Predictions, Predictor, TaskPrediction
 from backend.protocol import project_number
 from backend.revision import Snapshot
@@ -31,6 +32,7 @@ PREDICTING = "predict:"
 _CLAIM_SECONDS = 300.0  # after which a task that a dead worker was at is free
 _STEP_SECONDS = 5.0  # after which a step takes up no further task
 _PAGE = 100  # tasks asked for at once
+_PASS_EVERY = 600.0  # a pass now and then finds what failed or was not announced
 _FAILED_AGAIN = 600.0  # seconds until a task that could not be predicted is tried again
 _STILL_NEEDED = (
     86_400.0  # seconds in which an approval that was made before a newer prediction may still come
@@ -41,9 +43,7 @@ _PUSHED = "pushed"
 _ANSWERED = "answered"
 _NOTHING_YET = "nothing approved yet"
 _NO_IMAGE = "Label Studio did not give its image"
-_ABANDONED = (
-    60.0  # seconds without any news of a project's tasks, after which nobody works on those that wait
-)
+_ABANDONED = 60.0  # seconds without news of a pass, or of tasks that wait, after which nobody works on them
 
 
 @dataclass(frozen=True)
@@ -75,17 +75,36 @@ class PreAnnotation:
         store: Store,
         label_studio: LabelStudio,
         predictor: Predictor,
+        ordering: Ordering,
         settings: Settings,
         checkpoint: str,
     ) -> None:
         self._store = store
         self._label_studio = label_studio
         self._predictor = predictor
+        self._ordering = ordering
         self._settings = settings
         self._checkpoint = checkpoint
 
+    def is_due(self, project: str) -> bool:
+        """Whether a pass should begin: long after the last one, where one died with its worker, upon another setting."""
+        now = time.time()
+        stepped = float(self._store.note(f"pass:{project}") or 0)
+        silent = bool(stepped) and now - stepped > _ABANDONED
+        died = silent and not self._store.held(f"pre-annotate:{project}")
+        long_ago = now - float(self._store.note(f"ahead:{project}") or 0) > _PASS_EVERY
+        return died or long_ago or self._ordering.is_due(project)
+
+    @property
+    def follows(self) -> bool:
+        """Whether each approval should begin a pass: the next task comes within reach, and nobody will ask for it."""
+        return self._ordering.on and self._settings.pre_annotate_limit is not None
+
     def step(self, project: str, after: int = 0, seen: int = 0) -> Step:
         """Predict and push the next few unlabeled tasks, in the order in which the label stream shows them.
+
+        At the end of a pass the project may show the version that was pushed, see `Ordering`; another pass follows where
+        the version has moved meanwhile.
 
         Args:
             project: project key.
@@ -95,17 +114,27 @@ class PreAnnotation:
         Raises:
             LabelStudioError: Label Studio gave no answer or refused; nothing is lost, step again later.
         """
+        if self._store.held(PREDICTING):
+            return Step(more=True, after=after, seen=seen)
+        if after == 0:
+            self._ordering.begin(project)
+        step = self._next(project, after, seen)
+        if step.more or self._ordering.settle(project):
+            return step
+        return replace(step, more=True)
+
+    def _next(self, project: str, after: int, seen: int) -> Step:
         limit = self._settings.pre_annotate_limit
         if limit is not None and seen >= limit:
             return Step()
-        if self._store.held(PREDICTING):
-            return Step(more=True, after=after, seen=seen)
         snapshot = revision.take(self._store, project, self._checkpoint)
         if not snapshot.ready:
             return Step()
         size = _PAGE if limit is None else min(_PAGE, limit - seen)
-        page = self._label_studio.unlabeled_tasks(project_number(project), limit=size, after=after)
-        settled = self._settled(project, snapshot.revision, [task["id"] for task in page])
+        number = project_number(project)
+        page = self._label_studio.unlabeled_tasks(number, limit=size, after=after, begun=self._ordering.on)
+        bare = {task["id"] for task in page if self._ordering.on and not task.get("total_predictions")}
+        settled = self._settled(project, snapshot.revision, [task["id"] for task in page], bare)
         waiting = [task for task in page if task["id"] not in settled]
         now = waiting[:STEP_TASKS]
         done = self._push(snapshot, now)
@@ -186,14 +215,22 @@ class PreAnnotation:
             TaskState(snapshot.project, task, status, reason, snapshot.revision, now) for task in tasks
         )
 
-    def _settled(self, project: str, version: str, tasks: Collection[int]) -> set[int]:
-        """Those of the tasks that need nothing under this revision now: pushed, or failed a short while ago."""
+    def _settled(
+        self, project: str, version: str, tasks: Collection[int], bare: Collection[int] = ()
+    ) -> set[int]:
+        """Those of the tasks that need nothing under this revision now: pushed, or failed a short while ago.
+
+        What was pushed to the bare ones somebody has deleted since.
+        """
         again = time.time() - _FAILED_AGAIN
         return {
             state.task
             for state in self._store.task_states(project, tasks)
             if state.revision == version
-            and (state.reason == _PUSHED or (state.status == "failed" and state.at > again))
+            and (
+                (state.reason == _PUSHED and state.task not in bare)
+                or (state.status == "failed" and state.at > again)
+            )
         }
 
     def _push(self, snapshot: Snapshot, tasks: Sequence[Mapping[str, Any]]) -> Step:
@@ -227,10 +264,17 @@ class PreAnnotation:
         )
         self.queue(snapshot, predictions.unready, _NOTHING_YET)
         self.queue(snapshot, predictions.unreached, "comes with the next step")
-        pushed = self._push_all(snapshot, predictions.done)
-        # Deleting a prediction blanks the `parent_prediction` of annotations made from it: leave labeled tasks alone.
-        unlabeled = {task["id"] for task in tasks if not task.get("total_annotations")}
-        removed = self._remove_superseded(snapshot, held, unlabeled & {*there, *pushed})
+        stays = {snapshot.revision, self._ordering.shown(snapshot.project)}
+        # Annotations made from a prediction name it: leave those of labeled tasks alone.
+        unlabeled = [task["id"] for task in tasks if not task.get("total_annotations")]
+        old = {
+            task: sorted(number for number, version in held[task].items() if version not in stays)
+            for task in unlabeled
+        }
+        pushed = self._push_all(snapshot, predictions.done, old)
+        removed = self._remove(
+            snapshot, [number for task in (*there, *pushed) for number in old.get(task, ())]
+        )
         return Step(len(pushed), removed, left=(*once_more, *predictions.unreached))
 
     def _once_more(self, snapshot: Snapshot, predictions: Predictions, tried: Collection[int]) -> list[int]:
@@ -258,14 +302,20 @@ class PreAnnotation:
         held = self._label_studio.predictions(task)
         return {row["id"]: row["model_version"] for row in held if revision.is_ours(row.get("model_version"))}
 
-    def _push_all(self, snapshot: Snapshot, predictions: Mapping[int, TaskPrediction]) -> list[int]:
-        """Push in the order of the tasks; which of them Label Studio now holds."""
+    def _push_all(
+        self, snapshot: Snapshot, predictions: Mapping[int, TaskPrediction], old: Mapping[int, list[int]]
+    ) -> list[int]:
+        """Push in the order of the tasks; which of them Label Studio now holds.
+
+        Args:
+            snapshot: that they were made on.
+            predictions: by task id.
+            old: superseded ones by task id; the last, which somebody may have open, is replaced, and taken off the list.
+        """
         pushed: list[int] = []
         for task, prediction in predictions.items():
             try:
-                number = self._label_studio.create_prediction(
-                    task, prediction.result, prediction.score, prediction.revision
-                )
+                number = self._send(prediction, old.get(task, []))
             except LabelStudioError as error:
                 if error.status not in (400, 404):
                     self.queue(snapshot, [other for other in predictions if other not in pushed], str(error))
@@ -282,16 +332,21 @@ class PreAnnotation:
                     self._store.put_prediction(record.with_pushed(number))
         return pushed
 
-    def _remove_superseded(
-        self, snapshot: Snapshot, held: Mapping[int, Mapping[int, str]], settled: Collection[int]
-    ) -> int:
-        """Remove older predictions of ours where the newer one is in place."""
-        old = [
-            number
-            for task in settled
-            for number, version in held.get(task, {}).items()
-            if version != snapshot.revision
-        ]
+    def _send(self, prediction: TaskPrediction, old: list[int]) -> int:
+        """Let Label Studio store a prediction, in place of the last old one where there is any; returns its id."""
+        given = (prediction.task, prediction.result, prediction.score, prediction.revision)
+        if old:
+            number = old.pop()
+            try:
+                self._label_studio.replace_prediction(number, *given)
+                return number
+            except LabelStudioError as error:
+                if error.status != 404:
+                    raise
+        return self._label_studio.create_prediction(*given)
+
+    def _remove(self, snapshot: Snapshot, old: Sequence[int]) -> int:
+        """Remove superseded predictions; how many are gone."""
         if not old:
             return 0
         try:

@@ -4,7 +4,7 @@ import base64
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
@@ -66,6 +66,12 @@ class Settings(BaseSettings):
     edges: Literal["guided", "off"] = Field(
         "guided", description="Whether masks follow the image's edges; `off`: the enlarged probability's."
     )
+    zoom: Literal["auto", "off"] = Field(
+        "auto", description="Whether pictures are looked at again in parts where a label's objects are small."
+    )
+    hide_absent: Literal["auto", "off"] = Field(
+        "auto", description="Whether a mask is left out where its label is taken not to be on the picture."
+    )
     threshold: float = Field(
         0.5, gt=0, lt=1, description="Probability from which a pixel belongs to the mask."
     )
@@ -74,6 +80,18 @@ class Settings(BaseSettings):
     )
     pre_annotate: str = Field(
         "all", description="Tasks predicted ahead in the background: `off`, a number, or `all`."
+    )
+    order_by_score: bool = Field(
+        False,
+        description="Whether a project shows one version of ours at a time, so that Label Studio sorts by its scores.",
+    )
+    sequence_key: str = Field(
+        "",
+        description="Field of a task's data that names the sequence it is a frame of; empty: no sequences.",
+    )
+    frame_key: str = Field(
+        "frame",
+        description="Field of a task's data that holds its number in the sequence, or a name that ends in it.",
     )
     reconcile_every: float = Field(
         60.0, ge=5, description="Seconds between looks at Label Studio for silent changes."
@@ -119,6 +137,13 @@ class Settings(BaseSettings):
         value = value.strip().lower()
         if value not in {"off", "all"} and not value.isdecimal():
             raise ValueError("must be off, all or a number")
+        return value
+
+    @field_validator("order_by_score")
+    @classmethod
+    def _only_what_is_predicted_ahead(cls, value: bool, others: ValidationInfo) -> bool:
+        if value and others.data.get("pre_annotate") in {"off", "0"}:
+            raise ValueError("needs PRE_ANNOTATE, all or a number above 0: nothing else is predicted ahead")
         return value
 
     @field_validator("allowed_hosts", mode="before")

@@ -10,9 +10,10 @@ from backend.interactive import Interactive
 from backend.label_studio import LabelStudio
 from backend.learner import Learner
 from backend.metrics import Metrics
+from backend.ordering import Ordering
 from backend.pre_annotation import PreAnnotation
 from backend.predictor import Predictor
-from backend.prompts import Alarm, Prompts, Tunings
+from backend.prompts import Alarm, Influence, Prompts, Tunings
 from backend.settings import Settings
 from backend.store import Store
 from backend.store.engines import open_engine
@@ -36,6 +37,7 @@ class Backend:
     prompts: Prompts
     tunings: Tunings
     alarm: Alarm
+    influence: Influence
     pre_annotation: PreAnnotation
     metrics: Metrics
 
@@ -105,6 +107,7 @@ def build(settings: Settings, *, patient: bool = False) -> Backend:
         settings.checkpoint, settings.device, ensemble=settings.ensemble, guided=settings.edges == "guided"
     )
     predictor = Predictor(store, images, segmenter, settings)
+    ordering = Ordering(store, label_studio, settings, segmenter.identity)
     return Backend(
         settings=settings,
         store=store,
@@ -118,7 +121,8 @@ def build(settings: Settings, *, patient: bool = False) -> Backend:
         prompts=Prompts(store, segmenter.identity, segmenter.image_size),
         tunings=Tunings(store, segmenter, settings),
         alarm=Alarm(store, segmenter, settings),
-        pre_annotation=PreAnnotation(store, label_studio, predictor, settings, segmenter.identity),
+        influence=Influence(store, segmenter, settings),
+        pre_annotation=PreAnnotation(store, label_studio, predictor, ordering, settings, segmenter.identity),
         metrics=Metrics(),
     )
 

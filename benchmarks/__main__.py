@@ -1,7 +1,7 @@
 """`make bench`: runs the benchmarks, gathers their ratios in one table and writes docs/benchmarks.md.
 
 A section tells the machine and the day of its run. Those of benchmarks that were not run this time, or could not be
-(`gpu.py` needs a card, `context_choice.py` data), stay as they are.
+(`gpu.py` needs a card, `context_choice.py` and `absent.py` data), stay as they are.
 
     PYTHONPATH=. .venv/bin/python -m benchmarks [NAME ...] [--data FOLDER ...] [--output docs/benchmarks.md]
 """
@@ -24,7 +24,7 @@ from rich.table import Table
 from benchmarks.tables import COLLECTED, Console
 
 ROOT = Path(__file__).parents[1]
-NEEDS_CARD, NEEDS_DATA = "gpu", "context_choice"
+NEEDS_CARD, NEEDS_DATA = "gpu", ("absent", "context_choice")
 INTRODUCTION = """# Benchmarks
 
 Written by `make bench`; `make bench ARGS="serving tuning"` renews these sections only. Figures belong to the run and
@@ -60,7 +60,7 @@ def missing(name: str, data: list[str]) -> str:
     """What a benchmark lacks here, in words; empty if nothing."""
     if name == NEEDS_CARD and not torch.cuda.is_available():
         return "no card here"
-    return "no --data" if name == NEEDS_DATA and not data else ""
+    return "no --data" if name in NEEDS_DATA and not data else ""
 
 
 def run(name: str, arguments: list[str]) -> tuple[str, bool]:
@@ -173,7 +173,7 @@ def main() -> None:
         print(f"== {name}{lacks and f': {lacks}, its section stays as it is'}", flush=True)
         if lacks:
             continue
-        section, well = run(name, given.data if name == NEEDS_DATA else [])
+        section, well = run(name, given.data if name in NEEDS_DATA else [])
         if section:
             found[name] = section
             given.output.write_text(written(dict(sorted(found.items()))))

@@ -75,10 +75,10 @@ class Remembering(Segmenter):
     """Segments nothing twice: pools of one class share most of their examples.
 
     Attributes:
-        known: maps at the network's size, by picture and context.
+        known: maps, by picture and context.
     """
 
-    known: dict[tuple[int, frozenset[str]], NDArray[np.float32]]
+    known: dict[tuple[int, frozenset[str]], ProbabilityMap]
 
     def maps(self, queries: Sequence[Query]) -> list[ProbabilityMap]:
         """As a segmenter does."""
@@ -87,11 +87,8 @@ class Remembering(Segmenter):
         places = [(zlib.crc32(query.image.tobytes()), frozenset(query.context.keys)) for query in queries]
         new = {place: query for place, query in zip(places, queries, strict=True) if place not in self.known}
         for place, made in zip(new, super().maps(list(new.values())), strict=True):
-            self.known[place] = made.values
-        return [
-            ProbabilityMap(self.known[place], *query.image.shape[:2])
-            for place, query in zip(places, queries, strict=True)
-        ]
+            self.known[place] = made
+        return [self.known[place] for place in places]
 
 
 class Pool:

@@ -20,13 +20,13 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from model import canvas, instances, measures
+from model import canvas, instances, measures, zoom
 from model.example import Context, Example, Mask, Picture
 from model.segmenter import Query, Segmenter
 
@@ -115,6 +115,13 @@ class Episode:
     label: int
     query: str
     examples: tuple[str, ...]
+
+
+class Pairs(Protocol):
+    """Whatever has pictures with the class indices `[H, W]` uint8 of their pixels, by name."""
+
+    def pair(self, name: str, /) -> tuple[Picture, NDArray[np.uint8]]:
+        """A picture and its indices; `IGNORED` counts neither for nor against."""
 
 
 class Folder:
@@ -214,6 +221,8 @@ def evaluate_folder(
     shots: Sequence[int] = (1, 4, 8),
     progress: Progress | None = None,
     extras: Collection[Extra] = (),
+    *,
+    nearer: bool = False,
 ) -> Report:
     """Evaluate a segmenter on a folder by the protocol above.
 
@@ -223,6 +232,7 @@ def evaluate_folder(
         shots: numbers of examples, each at least 1.
         progress: called with (queries done, queries in all), first with 0 done.
         extras: further figures to measure.
+        nearer: whether small objects get a nearer look (`model.zoom`).
 
     Raises:
         EvaluationError: if the folder is not of the protocol's form, or has too few images for all of `shots`.
@@ -240,7 +250,7 @@ def evaluate_folder(
     for count, episodes in planned.items():
         if not episodes:
             continue
-        tally = Tally(count, "context", extras)
+        tally = Tally(count, "context", extras, nearer=nearer)
         for start in range(0, len(episodes), AT_ONCE):
             part = episodes[start : start + AT_ONCE]
             contexts = [
@@ -257,8 +267,10 @@ def evaluate_folder(
 class Tally:
     """Adds up a row."""
 
-    def __init__(self, shots: int, method: str, extras: Collection[Extra] = ()) -> None:
-        self._shots, self._method, self._extras = shots, method, extras
+    def __init__(
+        self, shots: int, method: str, extras: Collection[Extra] = (), *, nearer: bool = False
+    ) -> None:
+        self._shots, self._method, self._extras, self._nearer = shots, method, extras, nearer
         self._areas: dict[int, NDArray[np.int64]] = {}
         self._seconds = 0.0
         self._queries = 0
@@ -266,7 +278,7 @@ class Tally:
         self._objects = measures.ObjectCounts()
 
     def segment(
-        self, folder: Folder, segmenter: Segmenter, episodes: Sequence[Episode], contexts: Sequence[Context]
+        self, folder: Pairs, segmenter: Segmenter, episodes: Sequence[Episode], contexts: Sequence[Context]
     ) -> None:
         """Segment the episodes' queries, each by its context, and add what was found."""
         queries = [
@@ -274,7 +286,7 @@ class Tally:
             for episode, context in zip(episodes, contexts, strict=True)
         ]
         started = time.perf_counter()
-        maps = segmenter.maps(queries)
+        maps = zoom.maps(segmenter, queries) if self._nearer else segmenter.maps(queries)
         masks = [found.mask(THRESHOLD) for found in maps]
         self._seconds += time.perf_counter() - started
         self._queries += len(queries)

@@ -1,12 +1,21 @@
 """Example, prompt and context: what a query is segmented by. Arrays and opaque keys; no torch, no files."""
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 Picture = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
+
+SPECK = 0.25
+"""Of a typical object; what is smaller is none."""
+
+TINY = 0.0002
+"""Of a picture: a limit is only lowered for objects of which a `SPECK` is less; else it is somebody's wish."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +42,18 @@ class Example:
                 f"example {self.key}: mask must be bool {self.image.shape[:2]}, not {self.mask.dtype} {self.mask.shape}"
             )
 
+    @cached_property
+    def object_side(self) -> float:
+        """Side of a square as large as a typical object, where the picture's area is 1; 0 where the mask is empty.
+
+        Half of the mask's area belongs to objects that are no larger: specks beside them do not count.
+        """
+        _, _, stats, _ = cv2.connectedComponentsWithStats(self.mask.astype(np.uint8), connectivity=8)
+        areas = np.sort(stats[1:, cv2.CC_STAT_AREA])
+        if not len(areas):
+            return 0.0
+        return math.sqrt(areas[np.searchsorted(np.cumsum(areas), areas.sum() / 2)] / self.mask.size)
+
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
@@ -58,6 +79,17 @@ class Context:
 
     def __len__(self) -> int:
         return len(self.examples) + (self.prompt is not None)
+
+    @property
+    def object_side(self) -> float:
+        """The median of its examples' that are not empty; 0 where there is none."""
+        sides = [example.object_side for example in self.examples if example.object_side]
+        return float(np.median(sides)) if sides else 0.0
+
+    def least_area(self, share: float) -> float:
+        """`share` of a picture, or `SPECK` of a typical object of the examples where these are tiny: the least object."""
+        speck = SPECK * self.object_side**2
+        return min(share, speck) if 0 < speck < TINY else share
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import pytest
 from rich.table import Table
 
 from benchmarks import __main__ as bench
+from benchmarks import absent
 from benchmarks.tables import COLLECTED, Console
 
 ROOT = Path(__file__).parents[1]
@@ -59,9 +60,32 @@ def test_the_file_of_the_docs_is_as_it_would_be_written() -> None:
 
 def test_what_cannot_be_run_here_is_left_out_with_its_reason() -> None:
     assert bench.missing("serving", []) == ""
-    assert bench.missing(bench.NEEDS_DATA, []) == "no --data"
-    assert bench.missing(bench.NEEDS_DATA, ["folder"]) == ""
-    assert {bench.NEEDS_CARD, bench.NEEDS_DATA} <= set(bench.names())
+    for name in bench.NEEDS_DATA:
+        assert bench.missing(name, []) == "no --data"
+        assert bench.missing(name, ["folder"]) == ""
+    assert {bench.NEEDS_CARD, *bench.NEEDS_DATA} <= set(bench.names())
+
+
+def test_false_masks_are_counted_before_and_after_a_rule_that_other_pictures_made() -> None:
+    drawn = absent.Drawn(
+        folder="some",
+        label=1,
+        seed=0,
+        size=5,
+        source="own",
+        seen=[(0.9, 0.8), (0.92, 0.9), (0.88, 0.7), (0.91, 0.9), (0.9, 0.6)],
+        absent=[0.2, 0.3, 0.4],
+        looked=4,
+        present=[(0.95, 0.9), (0.3, 0.7), (0.2, 0.1), (None, 0.0)],
+        lacking=[0.2, 0.95, None, 0.5],
+    )
+    assert 0.5 < drawn.rule.below < 0.88
+    assert drawn.figures() == pytest.approx(
+        {"on": 1.0, "wrong": 0.75, "after": 0.25, "IoU": 1.7 / 4, "IoU after": 0.9 / 4, "lost": 0.5}
+    )
+    cells = [list(column.cells) for column in absent.told([drawn]).columns]
+    assert [column[0] for column in cells[:4]] == ["some", "own", "5", "1"]
+    assert cells[6] == ["0.250", "0.250"]
 
 
 @pytest.mark.slow

@@ -2,13 +2,13 @@
 
 from fastapi import APIRouter, Depends
 
-from backend.admin import examples, figures, projects, prompts, tunings
+from backend.admin import examples, figures, influence, labels, projects, prompts, tunings
 from backend.admin.answers import problems
 from backend.admin.guard import guard
 from backend.jobs import Jobs
 from backend.wiring import Backend
 
-SUBJECTS = (projects, figures, examples, tunings, prompts)
+SUBJECTS = (projects, figures, examples, influence, labels, tunings, prompts)
 """What the API is about: modules, each with its `routes(backend, jobs)`."""
 
 TAGS = [
@@ -18,7 +18,7 @@ TAGS = [
     },
     {
         "name": "examples",
-        "description": "Approved masks that teach, and the alarm that names the harmful ones.",
+        "description": "Approved masks that teach, the alarm that names the harmful ones, and what becomes of them.",
     },
     {"name": "tunings", "description": "Start, watch and stop the learning of prompts."},
     {

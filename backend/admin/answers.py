@@ -44,6 +44,12 @@ class Answer(BaseModel):
     model_config = ConfigDict(frozen=True, protected_namespaces=())
 
 
+class Wish(BaseModel):
+    """Base of what people ask for: nothing in it is passed over."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
 class Problem(Answer):
     """Why something was not done."""
 

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 from pydantic import Field
 
-from backend import dropped
+from backend import dropped, pins
 from backend.admin import answers
 from backend.admin.answers import Answer, Key, problems
 from backend.errors import Refused
@@ -48,6 +48,14 @@ class Example(Answer):
     )
     suspicious: bool | None = Field(description="Whether its task should be looked at again.")
     reason: str | None = Field(description="Why, a sentence; empty where it is not suspicious.")
+    pinned: bool = Field(description="Whether it stays in a full pool, and goes into contexts before others.")
+
+
+class Pinned(Answer):
+    """Whether an example is pinned now."""
+
+    key: str = Field(description="Of the example.")
+    pinned: bool = Field(description="Whether it stays in a full pool, and goes into contexts before others.")
 
 
 class Suspect(Answer):
@@ -92,6 +100,11 @@ class Dropped(Answer):
     task: int = Field(description="Label Studio's number of the task.")
     annotation: int = Field(description="Label Studio's number of the annotation.")
     at: float = Field(description="Unix seconds.")
+    act: str = Field(description="What it was taken out by together with others; empty where it was alone.")
+    because: str = Field(description="What that act was, for people.")
+
+
+UNREADABLE = "It is read from Label Studio again: set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY."
 
 
 def routes(backend: Backend, jobs: Jobs) -> APIRouter:
@@ -110,7 +123,7 @@ def routes(backend: Backend, jobs: Jobs) -> APIRouter:
         """Examples that can be put back, the last first."""
         project = answers.project_key(backend, key)
         gone = dropped.listed(backend.store, project, backend.store.pool(project))
-        return [_dropped(one) for one in gone]
+        return [shown_dropped(one) for one in gone]
 
     @router.post("/examples/{example}/drop", summary="Take an example out of use", responses=problems(409))
     def drop_example(key: Key, example: ExampleKey) -> Dropped:
@@ -118,7 +131,7 @@ def routes(backend: Backend, jobs: Jobs) -> APIRouter:
         project = answers.project_key(backend, key)
         (gone,) = dropped.drop(backend.store, project, [example])
         ask_again(backend, jobs, project)
-        return _dropped(gone)
+        return shown_dropped(gone)
 
     @router.post(
         "/examples/{example}/restore", status_code=202, summary="Put an example back", responses=problems(409)
@@ -127,12 +140,26 @@ def routes(backend: Backend, jobs: Jobs) -> APIRouter:
         """Read its annotation again from Label Studio, which takes the worker some seconds."""
         project = answers.project_key(backend, key)
         if not backend.label_studio.configured:
-            raise Refused(
-                "It is read from Label Studio again: set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY."
-            )
+            raise Refused(UNREADABLE)
         back = dropped.put_back(backend.store, project, example)
         jobs.reconcile(project)
-        return _dropped(back)
+        return shown_dropped(back)
+
+    @router.post("/examples/{example}/pin", summary="Pin an example", responses=problems(409))
+    def pin_example(key: Key, example: ExampleKey) -> Pinned:
+        """Keep it in its pool however full that gets, and use it before others from the next request on.
+
+        Half of a pool can be pinned. Of a context's places pinned examples have half before all others.
+        """
+        project = answers.project_key(backend, key)
+        info = pins.pin(backend.store, project, example, backend.settings.pool_size)
+        return Pinned(key=info.key, pinned=info.pinned)
+
+    @router.post("/examples/{example}/unpin", summary="Unpin an example", responses=problems(409))
+    def unpin_example(key: Key, example: ExampleKey) -> Pinned:
+        """Treat it as any other from the next request on."""
+        info = pins.unpin(backend.store, answers.project_key(backend, key), example)
+        return Pinned(key=info.key, pinned=info.pinned)
 
     @router.post("/examples/measure", status_code=202, summary="Measure which examples harm the others")
     def measure_examples(key: Key) -> Measuring:
@@ -180,6 +207,7 @@ def _example(info: ExampleInfo, target: Target | None, finding: Finding | None) 
         agrees=finding and finding.agrees,
         suspicious=finding and finding.suspicious,
         reason=finding and finding.reason,
+        pinned=info.pinned,
     )
 
 
@@ -197,5 +225,14 @@ def _suspect(info: ExampleInfo, target: Target | None, finding: Finding) -> Susp
     )
 
 
-def _dropped(one: dropped.Dropped) -> Dropped:
-    return Dropped(key=one.key, target=one.target, task=one.task, annotation=one.annotation, at=one.at)
+def shown_dropped(one: dropped.Dropped) -> Dropped:
+    """An example that was taken out of use, as the API tells of it."""
+    return Dropped(
+        key=one.key,
+        target=one.target,
+        task=one.task,
+        annotation=one.annotation,
+        at=one.at,
+        act=one.act,
+        because=one.because,
+    )

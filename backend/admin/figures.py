@@ -1,11 +1,12 @@
-"""Figures: kept IoU over time, what ten more masks would bring, hours saved."""
+"""Figures: kept IoU over time, what ten more masks would bring, what can be accepted in bulk, hours saved."""
 
 from dataclasses import asdict
 
 from fastapi import APIRouter
 from pydantic import Field
 
-from backend.admin import answers, outlook
+from backend.admin import acceptance, answers, outlook
+from backend.admin.acceptance import AcceptVerdict, Submission
 from backend.admin.answers import Answer, Key, problems
 from backend.admin.outlook import Verdict
 from backend.jobs import Jobs
@@ -44,6 +45,26 @@ class Outlook(Answer):
     )
 
 
+class Acceptance(Answer):
+    """From which score on predictions can be accepted in bulk."""
+
+    count: int = Field(
+        description="Submissions of predicted tasks whose lead time is known: somebody looked. The last 300."
+    )
+    share: float = Field(description="Share of the predictions that is to be kept unchanged, 0 to 1.")
+    threshold: float | None = Field(
+        description="Lowest score from which on so many are, 0 to 1; null where there is none, like the three that follow."
+    )
+    above: int | None = Field(description="Submissions with at least this score.")
+    unchanged: int | None = Field(
+        description="How many of these were kept unchanged: a kept IoU of 0.99 or more for each label."
+    )
+    low: float | None = Field(description="Share that is kept unchanged at least, with 95 % confidence.")
+    verdict: AcceptVerdict = Field(
+        description="`found`; `none`: not even those with the highest scores are; `too early`: fewer than 61 submissions."
+    )
+
+
 class Saving(Answer):
     """Time that predictions saved, by the lead times of annotations."""
 
@@ -64,6 +85,7 @@ class Figures(Answer):
     kept: list[Kept] = Field(description="The last 1000 kept IoUs, oldest first.")
     kept_count: int = Field(description="How many there are in all.")
     outlooks: list[Outlook] = Field(description="For each label, in the labeling config's order.")
+    acceptance: Acceptance = Field(description="What can be accepted in bulk.")
     saving: Saving = Field(description="Time saved.")
 
 
@@ -76,7 +98,7 @@ def routes(backend: Backend, _jobs: Jobs) -> APIRouter:
         """Kept IoU over time, what ten more masks of a label are expected to bring, hours saved."""
         project = answers.project_key(backend, key)
         targets = answers.take(backend, project).config.targets
-        kept = backend.store.kept(project)
+        kept, approvals = backend.store.kept(project), backend.store.approvals(project)
         return Figures(
             kept=[_kept(row) for row in kept[-NEWEST:]],
             kept_count=len(kept),
@@ -88,7 +110,8 @@ def routes(backend: Backend, _jobs: Jobs) -> APIRouter:
                 )
                 for target in targets
             ],
-            saving=_saving(backend.store.approvals(project)),
+            acceptance=_acceptance(backend, kept, approvals),
+            saving=_saving(approvals),
         )
 
     return router
@@ -96,6 +119,23 @@ def routes(backend: Backend, _jobs: Jobs) -> APIRouter:
 
 def _kept(row: KeptIoU) -> Kept:
     return Kept(task=row.task, target=row.target, revision=row.revision, iou=row.iou, at=row.at)
+
+
+def _acceptance(backend: Backend, kept: list[KeptIoU], approvals: list[Approval]) -> Acceptance:
+    """Of what nobody looked at, nothing is told: it was accepted unchanged whatever it was."""
+    looked_at = {approval.annotation for approval in approvals if approval.lead_time}
+    by_annotation: dict[int, list[KeptIoU]] = {}
+    for row in kept:
+        if row.annotation in looked_at:
+            by_annotation.setdefault(row.annotation, []).append(row)
+    submissions = []
+    for rows in list(by_annotation.values())[-acceptance.NEWEST :]:
+        records = backend.store.predictions(rows[0].project, rows[0].task)
+        score = next((record.score for record in records if record.revision == rows[0].revision), None)
+        if score is not None:
+            unchanged = all(row.iou >= acceptance.UNCHANGED for row in rows)
+            submissions.append(Submission(score, unchanged))
+    return Acceptance(share=acceptance.SHARE, **asdict(acceptance.accept_from(submissions)))
 
 
 def _saving(approvals: list[Approval]) -> Saving:

@@ -3,6 +3,7 @@
 from fastapi import APIRouter
 from pydantic import Field
 
+from backend import titles
 from backend.admin import answers, prompts, tunings
 from backend.admin.answers import Answer, Key, problems
 from backend.errors import Refused
@@ -36,6 +37,7 @@ class Project(Answer):
     """What is known of one project."""
 
     project: str = Field(description="Key: `number.created`, both Label Studio's.")
+    title: str = Field(description="Its title in Label Studio as it was read last; empty where it never was.")
     revision: str = Field(description="What `model_version` of a prediction made now would be.")
     approvals: int = Field(description="Annotations approved so far; never falls.")
     reconciled: float = Field(
@@ -63,7 +65,7 @@ class Prediction(Answer):
     score: float = Field(description="Expected kept IoU, 0 to 1.")
     context: dict[str, list[str]] = Field(
         description="For each target id the keys of what was used: the prompt (`project/prompt/number`) first, then "
-        "examples."
+        "examples; last what was predicted on the frame before (`project/predicted/task/digest`)."
     )
     pushed: int | None = Field(
         description="Label Studio's number of it where we pushed it; null where it asked."
@@ -168,6 +170,7 @@ def _project(backend: Backend, key: str) -> Project:
     ]
     return Project(
         project=key,
+        title=titles.of(backend.store, key),
         revision=snapshot.revision,
         approvals=record.approvals if record else 0,
         reconciled=record.reconciled if record else 0.0,

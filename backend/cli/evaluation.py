@@ -10,6 +10,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from backend.cli.main import app, console, settings_with
+from backend.cli.protocols import Protocol, measure
 from backend.errors import BadRequest
 
 
@@ -18,7 +19,20 @@ def evaluate(
     folder: Annotated[
         Path, typer.Argument(help="Holds images/ and masks/*.png (palette; 0 background, 255 ignore).")
     ],
-    shots: Annotated[str, typer.Option(help="Numbers of examples, comma-separated.")] = "1,4,8",
+    shots: Annotated[
+        str | None,
+        typer.Option(help="Numbers of examples, comma-separated; 1,4,8, or what the protocol asks for."),
+    ] = None,
+    protocol: Annotated[
+        Protocol | None,
+        typer.Option(help="A published one; FOLDER is in its data's own layout, see docs/protocols.md."),
+    ] = None,
+    fold: Annotated[
+        int | None, typer.Option(min=0, max=3, help="One fold of the protocol instead of all.")
+    ] = None,
+    episodes: Annotated[
+        int | None, typer.Option(min=1, help="So many of a fold (DAVIS 2017: videos), for a quick look.")
+    ] = None,
     tune: Annotated[
         bool, typer.Option("--tune", help="Measure tuned prompts too: minutes for every class on a CPU.")
     ] = False,
@@ -27,6 +41,7 @@ def evaluate(
         bool, typer.Option("--objects", help="Measure object F1 too: objects parted as with INSTANCES.")
     ] = False,
     edges: Annotated[str | None, typer.Option(help="guided or off, instead of EDGES.")] = None,
+    zoom: Annotated[str | None, typer.Option(help="auto or off, instead of ZOOM.")] = None,
     checkpoint: Annotated[str | None, typer.Option(help="Instead of CHECKPOINT.")] = None,
     device: Annotated[str | None, typer.Option(help="Instead of DEVICE.")] = None,
     json_file: Annotated[
@@ -34,8 +49,16 @@ def evaluate(
     ] = None,
 ) -> None:
     """Measure mIoU and seconds an image, with examples chosen by a fixed rule."""
-    settings = settings_with({"checkpoint": checkpoint, "device": device, "edges": edges})
-    counts = _numbers(shots)
+    settings = settings_with({"checkpoint": checkpoint, "device": device, "edges": edges, "zoom": zoom})
+    if protocol is not None:
+        if tune or boundary or objects or zoom:
+            raise BadRequest("--tune, --boundary, --objects and --zoom do not go with --protocol.")
+        counts = None if shots is None else _numbers(shots)
+        measure(folder, protocol, settings, counts, fold, episodes, json_file)
+        return
+    if fold is not None or episodes is not None:
+        raise BadRequest("--fold and --episodes need --protocol.")
+    counts = _numbers("1,4,8" if shots is None else shots)
 
     from model.evaluation import Extra, evaluate_folder  # loads torch
     from model.segmenter import Segmenter
@@ -55,6 +78,7 @@ def evaluate(
             counts,
             lambda done, total: bar.update(task, completed=done, total=total),
             wanted,
+            nearer=settings.zoom == "auto",
         )
         if tune:
             tuning = bar.add_task("tuning", total=None)

@@ -25,7 +25,7 @@ app.add_typer(examples, name="examples")
 
 @examples.command("list")
 def list_examples(project: Project, data_dir: DataDir = None) -> None:
-    """List the examples of a project, oldest first; mark those that harm the others, where that was measured."""
+    """List the examples of a project, oldest first; mark the pinned ones, and those that were measured to harm others."""
     with opened(data_dir, project) as found:
         names = {target.id: target.label for target in found.snapshot.config.targets}
         findings = read_findings(found.store, found.key).by_key
@@ -46,9 +46,12 @@ def list_examples(project: Project, data_dir: DataDir = None) -> None:
             if (finding := findings.get(info.key)) is not None:
                 row += [f"{finding.found:.2f}", f"{finding.finds:.2f}"]
                 if finding.suspicious:
-                    row.append("[red]recheck[/red]")
                     recheck.append((info.task, finding.reason))
-            table.add_row(*row)
+            else:
+                row += ["", ""]
+            suspicious = finding is not None and finding.suspicious
+            marks = ["pinned"] * info.pinned + ["[red]recheck[/red]"] * suspicious
+            table.add_row(*row, " ".join(marks))
     console.print(table)
     for task, reason in recheck:
         _recheck(task, reason)

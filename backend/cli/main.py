@@ -42,6 +42,7 @@ def main() -> None:
     from backend.cli import (  # noqa: F401 - registers the commands
         evaluation,
         examples,
+        playground,
         predicting,
         prompts,
         serving,

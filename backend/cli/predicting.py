@@ -101,6 +101,7 @@ def _segment_all(
     source: _Source, labels: tuple[str, ...], found: Mapping[str, Path], out: Path, settings: Settings
 ) -> tuple[dict[str, int], int]:
     """Write masks and previews; on how many pictures each label was found, and how many could not be read."""
+    from model import zoom
     from model.segmenter import Query
 
     files = example_folder.file_names(labels)
@@ -109,7 +110,7 @@ def _segment_all(
     out.mkdir(parents=True, exist_ok=True)
     for name, path in track(found.items(), "segmenting", console=console, transient=True):
         try:
-            image = _read(path, settings)
+            image = read_picture(path, settings)
         except (ImageError, OSError) as error:
             failed += 1
             Console(stderr=True).print(
@@ -118,9 +119,13 @@ def _segment_all(
             continue
         contexts = source.contexts(image)
         asked = [name for name in labels if name in contexts]
-        maps = source.segmenter.maps([Query(image, contexts[label]) for label in asked])
+        queries = [Query(image, contexts[label]) for label in asked]
+        nearer = settings.zoom == "auto"
+        maps = zoom.maps(source.segmenter, queries) if nearer else source.segmenter.maps(queries)
         masks = {
-            label: _without_specks(found.mask(settings.threshold), settings.min_area)
+            label: without_specks(
+                found.mask(settings.threshold), contexts[label].least_area(settings.min_area)
+            )
             for label, found in zip(asked, maps, strict=True)
         }
         preview = image.copy()
@@ -132,12 +137,13 @@ def _segment_all(
     return counts, failed
 
 
-def _without_specks(mask: NDArray[np.bool_], min_area: float) -> NDArray[np.bool_]:
+def without_specks(mask: NDArray[np.bool_], min_area: float) -> NDArray[np.bool_]:
     """What a brush region in Label Studio would show; `min_area` is a share of the picture."""
-    from backend.regions.components import runs_of, without_specks  # loads torch
+    from backend.regions import components  # loads torch
 
     height, width = mask.shape
-    return without_specks(runs_of(mask), min_area * mask.size).mask((0, 0, height, width))
+    runs = components.without_specks(components.runs_of(mask), min_area * mask.size)
+    return runs.mask((0, 0, height, width))
 
 
 # -- pictures ------------------------------------------------------------------------------------------------------
@@ -157,7 +163,13 @@ def _pictures(given: Path, out: Path) -> dict[str, Path]:
     return {file.stem if stems.count(file.stem) == 1 else file.name: file for file in files}
 
 
-def _read(path: Path, settings: Settings) -> NDArray[np.uint8]:
+def read_picture(path: Path, settings: Settings) -> NDArray[np.uint8]:
+    """A picture, `[H, W, 3]` uint8, read-only.
+
+    Raises:
+        ImageError: if it is none, or beyond the limits.
+        OSError: if the file cannot be read.
+    """
     from backend.images.decoding import decode
 
     if path.stat().st_size > settings.max_image_bytes:
@@ -209,7 +221,9 @@ def _of_folder(
     from model.example import Context, Example
     from model.retrieval import choose
 
-    images = {pair.image: _read(pair.image, settings) for of_label in pairs.values() for pair in of_label}
+    images = {
+        pair.image: read_picture(pair.image, settings) for of_label in pairs.values() for pair in of_label
+    }
     described = {path: segmenter.describe(image) for path, image in images.items()}
     known: dict[str, list[Example]] = {}
     for label, of_label in pairs.items():

@@ -146,7 +146,8 @@ class Interactive:
             self._kept.put(name, seen, seen.nbytes)
         context = Context()
         if target.id in {ready.id for ready in snapshot.ready}:
-            context = self._contexts.choose(snapshot, target, -1 if known is None else known, seen)
+            place = self._contexts.frames.place(task)
+            context = self._contexts.choose(snapshot, target, -1 if known is None else known, seen, place)
         return _Look(name, image, seen, target, context)
 
     # -- what is suggested ---------------------------------------------------------------------------------------

@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 
 _ATTEMPTS = 8
 _LEASE = 20.0  # renewed all the time
-_ABANDONED = 60.0  # seconds without a step, after which a pass ahead has died with its worker
 _LEARN_LEASE = 30.0  # renewed with every event; what a worker that died held is free after so long
 _GIVE_WAY = 0.5
 _TROUBLES = 40
@@ -38,7 +37,6 @@ _TUNING_LEASE = 20.0  # renewed all the time; what a worker that was killed had 
 _BUSY_LOOK = 0.05
 _LONGEST_WAIT = 30.0  # for predictions, before each update: slow where people are many, but never at a stand
 _RECONCILE_LEASE = 120.0  # two at a time do no harm; one that was killed must not block for long
-_PASS_EVERY = 600.0  # a pass now and then finds what failed or was not announced
 _PATIENCE = 8.0  # for jobs that are in the middle of something; less than the supervisor has
 _URGENT, _USUAL, _LATER = 100, 50, 10
 
@@ -284,13 +282,14 @@ def tune(backend: Backend, jobs: Jobs, tuning: int) -> None:
 
 
 def measure(backend: Backend, jobs: Jobs, project: str) -> None:
-    """Measure which examples harm the others, unless these have been measured."""
+    """Weigh what somebody may take out of use, and measure which examples harm the others, where that is to be done."""
 
     def go_on(_done: int, _total: int) -> None:
         if not _may_go_on(backend, jobs):
             raise _Ending
 
     with suppress(_Ending):
+        backend.influence.weigh(project, go_on)
         if backend.alarm.is_due(project):
             backend.alarm.measure(project, go_on)
 
@@ -323,7 +322,7 @@ def look(backend: Backend, jobs: Jobs) -> None:
                 backend.label_studio.authorize_webhooks(record.id, user, authorization)
             if backend.learner.is_due(record.key):
                 jobs.reconcile(record.key)
-            elif _is_pass_due(backend, record.key):
+            elif backend.pre_annotation.is_due(record.key):
                 jobs.pre_annotate(record.key)
             if abandoned := backend.pre_annotation.abandoned(record.key):
                 jobs.left_overs(record.key, abandoned)
@@ -332,14 +331,6 @@ def look(backend: Backend, jobs: Jobs) -> None:
             troubles.met(backend.store, "look", record.key, error)
             if is_outage(error):
                 return  # the same for all
-
-
-def _is_pass_due(backend: Backend, project: str) -> bool:
-    """Whether tasks should be predicted ahead: long after the last pass, or where one died with its worker."""
-    now = time.time()
-    stepped = float(backend.store.note(f"pass:{project}") or 0)
-    died = bool(stepped) and now - stepped > _ABANDONED and not backend.store.held(f"pre-annotate:{project}")
-    return died or now - float(backend.store.note(f"ahead:{project}") or 0) > _PASS_EVERY
 
 
 def _tidy(backend: Backend) -> None:
@@ -376,7 +367,7 @@ def _follow_up(backend: Backend, jobs: Jobs, project: str, learnt: Learnt) -> No
         return
     if learnt.read_again:
         jobs.reconcile(project)
-    elif learnt.moved or learnt.new_tasks:
+    elif learnt.moved or learnt.new_tasks or (learnt.approved and backend.pre_annotation.follows):
         jobs.pre_annotate(project)
 
 

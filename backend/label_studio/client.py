@@ -89,6 +89,19 @@ class LabelStudio(Connection):
         )
         return " ".join([*map(str, counts), *last])
 
+    def show_version(self, project_id: int, version: str) -> None:
+        """Set the project's model version: whose predictions its label stream and its sorting by score go by.
+
+        Args:
+            project_id: the project.
+            version: that of stored predictions, which are shown then, and no backend is asked; a backend's title, which
+                is asked then; or "", so that the stream shows none.
+
+        Raises:
+            LabelStudioError: with status 400 if there is no prediction of that version and no backend of that title.
+        """
+        self.ask("PATCH", f"/api/projects/{project_id}/", body={"model_version": version})
+
     # -- tasks ---------------------------------------------------------------------------------------------------
     def export(self, project_id: int, tasks: Collection[int] | None = None) -> list[dict[str, Any]]:
         """Annotated tasks with their annotations, skipped ones among them; `predictions` are ids only.
@@ -121,7 +134,7 @@ class LabelStudio(Connection):
         return dict(self._get(f"/api/tasks/{task_id}/", {"resolve_uri": "false"}))
 
     def unlabeled_tasks(
-        self, project_id: int, *, limit: int | None = None, after: int = 0
+        self, project_id: int, *, limit: int | None = None, after: int = 0, begun: bool = False
     ) -> list[dict[str, Any]]:
         """Tasks without any annotation (a skip counts as one), those first that the label stream shows first.
 
@@ -134,9 +147,13 @@ class LabelStudio(Connection):
             project_id: the project.
             limit: at most so many; None for all.
             after: only tasks with a greater id.
+            begun: also those with annotations that need more of them, and skipped ones that come again: all that the
+                label stream may still show.
         """
         found: list[dict[str, Any]] = []
         empty = [_filter("total_annotations", "equal", 0), _filter("cancelled_annotations", "equal", 0)]
+        if begun:
+            empty = [{**_filter("is_labeled", "equal", False), "type": "Boolean"}]
         last = after
         while limit is None or len(found) < limit:
             size = _PAGE if limit is None else min(_PAGE, limit - len(found))
@@ -172,10 +189,30 @@ class LabelStudio(Connection):
         body = {"task": task_id, "result": list(result), "score": score, "model_version": model_version}
         return int(self.ask("POST", "/api/predictions/", body=body)["id"])
 
+    def replace_prediction(
+        self,
+        prediction_id: int,
+        task_id: int,
+        result: Sequence[Mapping[str, Any]],
+        score: float,
+        model_version: str,
+    ) -> None:
+        """Put another prediction of the same task in place of a stored one, under the same id.
+
+        Whoever has the old one open can go on: what begins with a prediction that is deleted meanwhile is refused when it
+        is submitted ("Invalid pk", HTTP 400).
+
+        Raises:
+            LabelStudioError: with status 404 if it is gone, 400 if its task is.
+        """
+        body = {"task": task_id, "result": list(result), "score": score, "model_version": model_version}
+        self.ask("PATCH", f"/api/predictions/{prediction_id}/", body=body)
+
     def delete_predictions(self, ids: Iterable[int]) -> set[int]:
         """Delete predictions one by one; returns those that are gone now (the missing ones too).
 
-        Annotations made from one lose their `parent_prediction`. A refused one is left and not returned.
+        Annotations made from one lose their `parent_prediction`, and those that somebody is making cannot be submitted.
+        A refused one is left and not returned.
         """
         gone: set[int] = set()
         for prediction in ids:

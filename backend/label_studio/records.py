@@ -4,6 +4,9 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
+UNCERTAINTY = "Uncertainty sampling"
+"""The `sampling` by which the label stream gives the lowest score first."""
+
 
 class ProjectInfo(BaseModel):
     """The fields of `GET /api/projects/{id}/` that matter here.
@@ -38,7 +41,7 @@ class ProjectInfo(BaseModel):
     def _none_is_zero(cls, value: object) -> object:
         return 0 if value is None else value
 
-    @field_validator("title", "label_config", "model_version", "skip_queue", mode="before")
+    @field_validator("title", "label_config", "model_version", "skip_queue", "sampling", mode="before")
     @classmethod
     def _none_is_empty(cls, value: object) -> object:
         return "" if value is None else value

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from backend import regions
 from backend.label_config import LabelConfig, Target
+from backend.learner.kept import Seen
+from backend.lost_labels import LostLabels
 from backend.protocol import SUGGESTED, is_id
 from backend.store import Approval
 from backend.store.records import ApprovalKind
@@ -92,15 +94,43 @@ def masks(
     return {target: mask for target, mask in decoded.items() if mask is not None}
 
 
-def digest(annotation: Mapping[str, Any], config: LabelConfig) -> str:
-    """Hash of what an annotation says under a label config; incidental fields and left-over prompts do not count."""
+def digest(annotation: Mapping[str, Any], config: LabelConfig, lost: LostLabels) -> str:
+    """Hash of what an annotation says under a label config; incidental fields and left-over prompts do not count.
+
+    Where the config lost labels, what their pools became counts for annotations that still say them.
+    """
     says = [
         {name: value for name, value in region.items() if name not in _INCIDENTAL}
         for region in result_of(annotation)
         if not _is_hint(region, config)
     ]
-    spoken = {"result": says, "targets": config.fingerprint}
+    spoken: dict[str, object] = {"result": says, "targets": config.fingerprint}
+    if answers := lost.answers(_labels(annotation) if lost.targets else (), annotation["id"]):
+        spoken["answers"] = answers
     return hashlib.sha256(json.dumps(spoken, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def _labels(annotation: Mapping[str, Any]) -> set[str]:
+    """All labels that the annotation's regions have."""
+    lists = [
+        listed
+        for region in result_of(annotation)
+        if isinstance(value := region.get("value"), Mapping)
+        for name, listed in value.items()
+        if str(name).endswith("labels") and isinstance(listed, list)
+    ]
+    return {str(label) for listed in lists for label in listed}
+
+
+def seen(annotation: Mapping[str, Any]) -> Seen:
+    """Which prediction the annotator saw.
+
+    Label Studio keeps what it calls `prediction` with an annotation where the project showed one version of stored
+    predictions: the task's, of that version, at the submission.
+    """
+    parent, shown = annotation.get("parent_prediction"), annotation.get("prediction")
+    version = shown.get("model_version") if isinstance(shown, Mapping) else None
+    return Seen(parent if is_id(parent) else None, version if isinstance(version, str) else "")
 
 
 def _is_time(seconds: object) -> TypeGuard[float]:
@@ -108,7 +138,11 @@ def _is_time(seconds: object) -> TypeGuard[float]:
 
 
 def approval(
-    project: str, task: Mapping[str, Any], annotation: Mapping[str, Any], config: LabelConfig
+    project: str,
+    task: Mapping[str, Any],
+    annotation: Mapping[str, Any],
+    config: LabelConfig,
+    lost: LostLabels,
 ) -> Approval:
     """The record of an approved annotation."""
     lead_time = annotation.get("lead_time")
@@ -122,6 +156,6 @@ def approval(
         kind=kind(annotation, config),
         annotator=annotator if is_id(annotator) else None,
         at=str(annotation.get("updated_at") or annotation.get("created_at") or ""),
-        digest=digest(annotation, config),
+        digest=digest(annotation, config, lost),
         lead_time=float(lead_time) if _is_time(lead_time) else None,
     )

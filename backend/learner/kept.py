@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +17,38 @@ from model.evaluation import iou
 _CLOCK_SKEW = 2.0
 
 
-def compare(store: Store, approval: Approval, masks: Mapping[str, NDArray[np.bool_]]) -> list[KeptIoU]:
+@dataclass(frozen=True)
+class Seen:
+    """What Label Studio says of the prediction that an annotator saw.
+
+    Attributes:
+        prediction: its number of the prediction that the annotation began with; None where it began with none, or that
+            one is gone.
+        version: `model_version` whose predictions the project showed when it was submitted; "" where it showed the
+            newest.
+    """
+
+    prediction: int | None = None
+    version: str = ""
+
+
+_NOT_SAID = Seen()
+
+
+def compare(
+    store: Store, approval: Approval, masks: Mapping[str, NDArray[np.bool_]], seen: Seen = _NOT_SAID
+) -> list[KeptIoU]:
     """Kept IoU of every target that had been predicted for the task before it was submitted.
 
     A target predicted empty and submitted empty is kept entirely (1.0).
+
+    Args:
+        store: where predictions are.
+        approval: what was submitted.
+        masks: its masks, by target id.
+        seen: which prediction the annotator saw, as far as Label Studio says.
     """
-    record = _shown(store, approval)
+    record = _shown(store, approval, seen)
     if record is None:
         return []
     now = time.time()
@@ -39,13 +66,14 @@ def compare(store: Store, approval: Approval, masks: Mapping[str, NDArray[np.boo
     ]
 
 
-def _shown(store: Store, approval: Approval) -> PredictionRecord | None:
-    """The newest prediction that the annotator can have seen."""
+def _shown(store: Store, approval: Approval, seen: Seen) -> PredictionRecord | None:
+    """The prediction that the annotator saw; where Label Studio does not say, the newest that they can have seen."""
+    records = store.predictions(approval.project, approval.task)
+    began = [one for one in records if seen.prediction is not None and one.pushed == seen.prediction]
     submitted = parse_time(approval.at)
-    for record in store.predictions(approval.project, approval.task):
-        if submitted is None or record.at <= submitted + _CLOCK_SKEW:
-            return record
-    return None
+    before = [one for one in records if submitted is None or one.at <= submitted + _CLOCK_SKEW]
+    shown = [one for one in before if one.revision == seen.version]
+    return next(iter([*began, *shown, *before]), None)
 
 
 def _iou(predicted: bytes | None, submitted: NDArray[np.bool_] | None) -> float:

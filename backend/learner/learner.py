@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backend import dropped
+from backend import dropped, lost_labels, pins, sequences, titles
 from backend.errors import ImageError, LabelConfigError, NotFound, RegionError
 from backend.images import ImageLoader
 from backend.label_config import LabelConfig, Target, image_url, parse
 from backend.label_studio import LabelStudio, is_outage
-from backend.learner import annotations, kept, pool
+from backend.learner import annotations, kept, pool, shaping
 from backend.protocol import as_list, ids_of, is_id, parse_time, project_key, project_number
 from backend.revision import pays_at, project_of
+from backend.sequences import Place
 from backend.settings import Settings
 from backend.store import Approval, Change, Event, ExampleInfo, Store, StoredExample
 from backend.store.pictures import pack_image, pack_mask
@@ -91,7 +92,7 @@ class Learner:
             LabelConfigError: the stored label config cannot be read; nothing has changed.
         """
         body = event.body
-        moved = self._see_config(event.project, body.get("project"))
+        moved = self._see_config(event.project, body.get("project"), event.received)
         self._config(event.project)  # an approval must not be taken for one without masks
         tally = _Tally()
         before = self._approvals_ever(event.project)
@@ -121,23 +122,27 @@ class Learner:
         info = self._label_studio.project(number)
         if info.key != project:
             raise NotFound(f"project {project} is no longer what Label Studio has under number {number}.")
-        moved = self._see_config(project, {"label_config": info.label_config})
+        moved = self._see_config(
+            project, {"label_config": info.label_config, "title": info.title}, time.time()
+        )
         self._config(project)
         before = self._approvals_ever(project)
         started = time.time()
-        signs = self._label_studio.signs(info)
+        signs = sequences.signed(self._label_studio.signs(info), self._settings)
         tally = _Tally()
         wanted = None if tasks is None else set(tasks)
         # Events are applied meanwhile, and know better than an export that was begun before them.
         known = self._approved(project, wanted)
         truth: set[int] = set()
-        for task in _newest_first(self._label_studio.export(number, wanted)):
+        exported = _newest_first(self._label_studio.export(number, wanted))
+        for task in exported:
             for annotation in as_list(task.get("annotations")):
                 if self._counts(annotation):
                     truth.add(annotation["id"])
                     if annotation["id"] not in known - self._approved(project, [task["id"]]):
                         self._teach(project, task, annotation, tally)
         self._withdraw(project, sorted(known - truth), tally)
+        sequences.place_again(self._store, project, exported, self._settings)
         if wanted is None:
             self._drop_retries(project, lambda annotation: annotation.get("id") not in truth)
         if wanted is None and not tally.unread:
@@ -162,22 +167,26 @@ class Learner:
             return True
         if age < 20 * float(self._store.note(f"reconcile-seconds:{project}") or 0):
             return False
-        return self._label_studio.signs(self._label_studio.project(record.id)) != record.signs
+        info = self._label_studio.project(record.id)
+        titles.remember(self._store, project, info.title)
+        return sequences.signed(self._label_studio.signs(info), self._settings) != record.signs
 
     # -- one thing at a time -------------------------------------------------------------------------------------
-    def _see_config(self, project: str, payload: object) -> bool:
-        """Remember the label config in a payload's project; whether the revision moved."""
-        xml = payload.get("label_config") if isinstance(payload, Mapping) else None
+    def _see_config(self, project: str, payload: object, at: float) -> bool:
+        """Remember label config and title in a payload's project, as it was then; whether the revision moved."""
+        if not isinstance(payload, Mapping):
+            return False
+        titles.remember(self._store, project, payload.get("title"))
+        xml = payload.get("label_config")
         if not isinstance(xml, str) or not xml:
             return False
         try:
-            fingerprint = parse(xml).fingerprint
+            return lost_labels.put_label_config(self._store, project, xml, at)
         except LabelConfigError as error:
             record = self._store.project(project)
             if record is None or record.label_config != xml:  # of what is stored, whoever needs it tells
                 log.warning("project %s: label config ignored: %s", project, error)
             return False
-        return self._store.put_label_config(project, xml, fingerprint)
 
     def _config(self, project: str) -> LabelConfig:
         record = self._store.project(project)
@@ -218,21 +227,25 @@ class Learner:
         if tally.away:
             return
         config = self._config(project)
-        approval = annotations.approval(project, task, annotation, config)
+        lost = lost_labels.of(self._store, project, config)
+        approval = annotations.approval(project, task, annotation, config, lost)
         known = self._store.approvals(project, tasks=[approval.task])
         same = [a for a in known if a.annotation == approval.annotation]
         if same and same[0].digest == approval.digest:
             return
         try:
-            masks = annotations.masks(annotation, config.targets, self._settings.max_image_pixels)
-            taught = masks
-            # One of its examples is put back, not all that were taken out of use.
-            if same and not same[0].digest:
-                out = dropped.still_out(self._store, project, approval.annotation)
-                taught = {target: mask for target, mask in masks.items() if target not in out}
+            targets = (*config.targets, *lost.targets)
+            masks = annotations.masks(annotation, targets, self._settings.max_image_pixels)
+            # What was taken out of use stays out until its annotation is changed, or it is put back.
+            unchanged = bool(same) and parse_time(same[0].at) == parse_time(approval.at)
+            out = dropped.still_out(self._store, project, approval.annotation) if unchanged else set()
+            taught, aside = lost.sorted_out(shaping.without(masks, out), approval.annotation)
+            kept_aside = self._kept_aside(approval, aside)
+            new = shaping.without(taught, out) | shaping.readable(task, aside, kept_aside, lost)
             examples = (
-                [] if self._superfluous(approval, taught) else self._examples(approval, task, taught, config)
+                [] if self._superfluous(approval, new) else self._examples(approval, task, new, targets)
             )
+            examples += kept_aside
         except (ImageError, RegionError) as error:
             tally.unread.append((approval.task, str(error)))
             tally.away = is_outage(error.__cause__) and self._label_studio.is_away()
@@ -244,35 +257,40 @@ class Learner:
         if change in (Change.NEW, Change.CHANGED):
             tally.approved += 1
             now = {example.info.key for example in examples}
+            pins.came(self._store, project, [example.info for example in examples])
             tally.changed |= change is Change.CHANGED and earlier != now
-            self._bound(project, {example.info.target for example in examples})
-            self._store.add_kept(kept.compare(self._store, approval, masks))
+            pool.bound(
+                self._store, project, {example.info.target for example in examples}, self._settings.pool_size
+            )
+            self._store.add_kept(kept.compare(self._store, approval, masks, annotations.seen(annotation)))
 
     def _superfluous(self, approval: Approval, masks: Mapping[str, NDArray[np.bool_]]) -> bool:
-        """Whether every pool that the approval would join is full of newer masks that people drew or corrected."""
+        """Whether no pool that the approval would join has room for it."""
+        size = self._settings.pool_size
+        return bool(masks) and all(
+            pool.is_closed(self._store.pool(approval.project, target), approval.annotation, approval.at, size)
+            for target in masks
+        )
 
-        def full(target: str) -> bool:
-            newer = [
-                info
-                for info in self._store.pool(approval.project, target)
-                if info.at > approval.at
-                and info.kind != "accepted"
-                and info.annotation != approval.annotation
-            ]
-            return len(newer) >= self._settings.pool_size
-
-        return bool(masks) and all(full(target) for target in masks)
+    def _kept_aside(self, approval: Approval, aside: Collection[str]) -> list[StoredExample]:
+        """The annotation's examples of lost labels, as they are."""
+        keys = [
+            info.key
+            for info in (self._store.pool(approval.project) if aside else ())
+            if info.annotation == approval.annotation and info.target in aside
+        ]
+        return list(self._store.examples(keys).values()) if keys else []
 
     def _examples(
         self,
         approval: Approval,
         task: Mapping[str, Any],
         masks: Mapping[str, NDArray[np.bool_]],
-        config: LabelConfig,
+        targets: Iterable[Target],
     ) -> list[StoredExample]:
-        data = task.get("data")
+        data, place = task.get("data"), sequences.place_of(task, self._settings)
         examples = []
-        for target in config.targets:
+        for target in targets:
             mask = masks.get(target.id)
             if mask is None:
                 continue
@@ -280,13 +298,19 @@ class Learner:
             if url is None:
                 raise ImageError(f"the task has no image under '{target.value}'.")
             image = self._images.open(url, approval.task)
-            examples.append(self._example(approval, target, image, _fit(mask, image)))
+            examples.append(self._example(approval, target, image, shaping.fit(mask, image), place))
         return examples
 
     def _example(
-        self, approval: Approval, target: Target, image: NDArray[np.uint8], mask: NDArray[np.bool_]
+        self,
+        approval: Approval,
+        target: Target,
+        image: NDArray[np.uint8],
+        mask: NDArray[np.bool_],
+        place: Place | None,
     ) -> StoredExample:
         image_png, mask_png = pack_image(image), pack_mask(mask)
+        sequence, frame = sequences.as_columns(place)
         content = hashlib.sha256(image_png + mask_png)
         content.update(f"{approval.project} {approval.annotation} {target.id}".encode())
         info = ExampleInfo(
@@ -300,14 +324,10 @@ class Learner:
             at=approval.at,
             area=float(mask.mean()),
             descriptor=self._describe(image).astype(np.float32).tobytes(),
+            sequence=sequence,
+            frame=frame,
         )
         return StoredExample(info, image_png, mask_png)
-
-    def _bound(self, project: str, targets: Collection[str]) -> None:
-        for target in targets:
-            leaving = pool.surplus(self._store.pool(project, target), self._settings.pool_size)
-            if leaving:
-                self._store.drop_examples(leaving)
 
     def _withdraw(self, project: str, gone: Sequence[int], tally: _Tally) -> None:
         if not gone:
@@ -367,20 +387,3 @@ def _newest_first(tasks: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         return max((str(a.get("updated_at") or "") for a in as_list(task.get("annotations"))), default="")
 
     return sorted(tasks, key=latest, reverse=True)
-
-
-def _fit(mask: NDArray[np.bool_], image: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """The mask at the image's size; they differ only where the file changed after it was annotated.
-
-    Raises:
-        RegionError: if the proportions differ, so that mask and image cannot belong together.
-    """
-    height, width = image.shape[:2]
-    if mask.shape == (height, width):
-        return mask
-    if abs(mask.shape[1] / mask.shape[0] - width / height) > 0.02 * width / height:
-        raise RegionError(f"the mask is {mask.shape[1]} x {mask.shape[0]}, but the image {width} x {height}.")
-    rows = np.arange(height) * mask.shape[0] // height
-    columns = np.arange(width) * mask.shape[1] // width
-    fitted: NDArray[np.bool_] = mask[rows[:, None], columns]
-    return fitted

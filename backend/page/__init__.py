@@ -3,9 +3,10 @@
 from fastapi import APIRouter
 
 from backend.jobs import Jobs
-from backend.page import actions, views
+from backend.page import actions, undoing, views
 from backend.page.access import Access
 from backend.page.offers import Offers
+from backend.page.pages import Pages
 from backend.page.rendering import statics
 from backend.wiring import Backend
 
@@ -18,6 +19,7 @@ def router(backend: Backend, jobs: Jobs) -> APIRouter:
         statics(),
         access.routes(),
         views.routes(backend, access, offers),
+        undoing.routes(access, offers, Pages(backend, offers)),
         actions.routes(access, offers),
     ):
         routes.include_router(part)

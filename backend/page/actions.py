@@ -1,14 +1,18 @@
 """What the page's forms do: each does one thing and leads back to a page that says so."""
 
-from typing import Annotated
+from typing import Annotated, TypeVar
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Response
 from fastapi.responses import RedirectResponse
+from pydantic import BaseModel, ValidationError
 
 from backend.admin import answers
 from backend.admin.answers import Key, Version
 from backend.admin.examples import ExampleKey
+from backend.admin.influence import ActName, PreviewWish, TakeOutWish
+from backend.admin.labels import AnswerWish, TakeBackWish
+from backend.errors import BadRequest
 from backend.page.access import Access, Form
 from backend.page.offers import Offers
 from backend.page.rendering import PageRoute
@@ -17,6 +21,12 @@ from backend.page.rendering import PageRoute
 def routes(access: Access, offers: Offers) -> APIRouter:
     """Forms; all of them must come from a page of ours."""
     router = APIRouter(prefix="/projects/{key}", route_class=PageRoute)
+    for some in (_about_examples, _about_prompts, _about_many_examples):
+        some(router, access, offers)
+    return router
+
+
+def _about_examples(router: APIRouter, access: Access, offers: Offers) -> None:
     Fields = Annotated[Form, Depends(access.act())]
 
     @router.post("/examples/{example}/drop")
@@ -29,10 +39,24 @@ def routes(access: Access, offers: Offers) -> APIRouter:
         offers.restore(key, example)
         return _back(key, "examples", "restored", form)
 
+    @router.post("/examples/{example}/pin")
+    def pin(key: Key, example: ExampleKey, form: Fields) -> Response:
+        offers.pin(key, example)
+        return _back(key, "examples", "pinned", form)
+
+    @router.post("/examples/{example}/unpin")
+    def unpin(key: Key, example: ExampleKey, form: Fields) -> Response:
+        offers.unpin(key, example)
+        return _back(key, "examples", "unpinned", form)
+
     @router.post("/measure")
     def measure(key: Key, form: Fields) -> Response:
         offers.measure(key)
         return _back(key, "examples", "measuring", form)
+
+
+def _about_prompts(router: APIRouter, access: Access, offers: Offers) -> None:
+    Fields = Annotated[Form, Depends(access.act())]
 
     @router.post("/tunings")
     def tune(key: Key, form: Fields) -> Response:
@@ -65,7 +89,66 @@ def routes(access: Access, offers: Offers) -> APIRouter:
         offers.refresh(key)
         return _back(key, "tasks", "refreshing")
 
-    return router
+
+def _about_many_examples(router: APIRouter, access: Access, offers: Offers) -> None:
+    Fields = Annotated[Form, Depends(access.act())]
+
+    @router.post("/influence/preview")
+    def preview(key: Key, form: Fields) -> Response:
+        by, _, what = form.get("source", "").partition(":")
+        offers.preview(key, _wish(PreviewWish, by=by, what=what))
+        return _back(key, "influence", "previewing")
+
+    @router.post("/influence/put-away")
+    def put_away(key: Key, _form: Fields) -> Response:
+        offers.put_away(key)
+        return _back(key, "influence", "put-away")
+
+    @router.post("/influence/acts")
+    def take_out(key: Key, form: Fields) -> Response:
+        wish = _wish(TakeOutWish, preview=form.get("preview"), unweighed=form.get("unweighed") == "yes")
+        offers.take_out(key, wish)
+        return _back(key, "influence", "taken-out")
+
+    @router.post("/influence/acts/{act}/restore")
+    def restore_act(key: Key, act: ActName, _form: Fields) -> Response:
+        offers.restore_act(key, act)
+        return _back(key, "influence", "taken-back")
+
+    @router.post("/lost-labels/answer")
+    def answer(key: Key, form: Fields) -> Response:
+        chosen = {name.removeprefix("to-"): to or None for name, to in form.items() if name.startswith("to-")}
+        wish = _wish(
+            AnswerWish,
+            target=form.get("target"),
+            answer=form.get("answer"),
+            to=form.get("to") or None,
+            chosen=chosen or None,
+        )
+        offers.answer(key, wish)
+        return _back(key, "lost-labels", "answered")
+
+    @router.post("/lost-labels/take-back")
+    def ask_again(key: Key, form: Fields) -> Response:
+        offers.ask_again(key, _wish(TakeBackWish, target=form.get("target")))
+        return _back(key, "lost-labels", "asked-again")
+
+
+Wanted = TypeVar("Wanted", bound=BaseModel)
+
+
+def _wish(kind: type[Wanted], **fields: object) -> Wanted:
+    """What a form asks for, as the API would take it.
+
+    Raises:
+        BadRequest: if it is none that a page of ours can send.
+    """
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        named = ".".join(str(part) for part in first["loc"])
+        raise BadRequest(f"The form's field '{named}' cannot be used: {first['msg']}.") from error
 
 
 def _back(key: str, page: str, done: str, form: Form | None = None) -> Response:

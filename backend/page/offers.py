@@ -5,6 +5,8 @@ from typing import Any, cast
 from backend import admin
 from backend.admin.examples import Alarm, Dropped, Example
 from backend.admin.figures import Figures
+from backend.admin.influence import Influences, PreviewWish, TakeOutWish
+from backend.admin.labels import AnswerWish, Lost, TakeBackWish
 from backend.admin.projects import Prediction, Project
 from backend.admin.prompts import PromptSummary, RollBackWish
 from backend.admin.tunings import Tuning, TuningWish
@@ -65,6 +67,14 @@ class Offers:
         """Predictions of a task, newest first."""
         return cast(list[Prediction], self._do["list_predictions"](key, task))
 
+    def influence(self, key: str) -> Influences:
+        """Whose influence can be taken back, and whose was."""
+        return cast(Influences, self._do["show_influence"](key))
+
+    def lost_labels(self, key: str) -> list[Lost]:
+        """Labels with examples that the labeling config has no longer."""
+        return cast(list[Lost], self._do["list_lost_labels"](key))
+
     # -- do ------------------------------------------------------------------------------------------------------
     def drop(self, key: str, example: str) -> None:
         """Take an example out of use."""
@@ -73,6 +83,38 @@ class Offers:
     def restore(self, key: str, example: str) -> None:
         """Put it back."""
         self._do["restore_example"](key, example)
+
+    def pin(self, key: str, example: str) -> None:
+        """Pin an example."""
+        self._do["pin_example"](key, example)
+
+    def unpin(self, key: str, example: str) -> None:
+        """Unpin it."""
+        self._do["unpin_example"](key, example)
+
+    def preview(self, key: str, wish: PreviewWish) -> None:
+        """Preview the project without somebody's examples."""
+        self._do["preview_influence"](key, wish)
+
+    def put_away(self, key: str) -> None:
+        """Put the preview away."""
+        self._do["put_preview_away"](key)
+
+    def take_out(self, key: str, wish: TakeOutWish) -> None:
+        """Take out of use what was previewed."""
+        self._do["take_out"](key, wish)
+
+    def restore_act(self, key: str, act: str) -> None:
+        """Put back what was taken out as one."""
+        self._do["restore_act"](key, act)
+
+    def answer(self, key: str, wish: AnswerWish) -> None:
+        """Say what a lost label's pool becomes."""
+        self._do["answer_lost_label"](key, wish)
+
+    def ask_again(self, key: str, wish: TakeBackWish) -> None:
+        """Take such an answer back."""
+        self._do["take_answer_back"](key, wish)
 
     def measure(self, key: str) -> None:
         """Measure which examples harm the others."""

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
 
@@ -11,14 +11,15 @@ from backend import doctor
 from backend.admin import answers
 from backend.admin.answers import Key, Task
 from backend.admin.examples import Example, ExampleKey
-from backend.admin.projects import Prediction, Project
+from backend.admin.projects import Prediction
 from backend.errors import NotFound
 from backend.page import plot
 from backend.page.access import Access, Visitor
 from backend.page.offers import Offers
+from backend.page.pages import Pages, names_of
 from backend.page.rendering import PageRoute, render
 from backend.page.thumbnails import thumbnail
-from backend.protocol import project_number
+from backend.sequences import predicted_task
 from backend.store import TaskState
 from backend.wiring import Backend
 
@@ -26,29 +27,17 @@ _ROWS = 200  # tasks in one table
 _REFRESH, _REFRESH_SLOWLY = 1, 3  # seconds between looks at what is going on
 _DRAWN = 400  # kept IoUs in one plot
 
-DONE = {
-    "dropped": "The example is out of use. The revision has moved, so Label Studio asks for predictions again.",
-    "restored": "The example is being read again from Label Studio; it is back in some seconds.",
-    "measuring": "The measuring is queued; it runs when nothing else waits.",
-    "activated": "The prompt is in use from the next prediction on.",
-    "rolled-back": "The prompt is out of use.",
-    "tuning": "The tuning is queued.",
-    "stopping": "The tuning stops after its current update; it can go on later.",
-    "resumed": "The tuning is queued again.",
-    "refreshing": "The pass over the tasks is queued.",
-}
-"""What was done, by the word that the address carries after it."""
-
 
 @dataclass(frozen=True)
 class Behind:
     """One thing behind a prediction.
 
     Attributes:
-        what: `prompt`, `example`, or `gone`: an example that is in no pool any more.
+        what: `prompt`, `example`, `predicted`: what was predicted on the frame before, or `gone`: an example that is in
+            no pool any more.
         share: its part in the network's average, 0 to 1.
         example: where it is still there.
-        number: of the prompt.
+        number: of the prompt, or of the task that was predicted.
         key: of the example.
     """
 
@@ -75,13 +64,13 @@ def routes(backend: Backend, access: Access, offers: Offers) -> APIRouter:
         took = time.monotonic() - began
         return render("doctor.html", visitor=visitor, done="", findings=found, took=took)
 
-    pages = _Pages(backend, offers)
+    pages = Pages(backend, offers)
     router.include_router(_what_is_known(backend, access, offers, pages))
     router.include_router(_what_goes_on(backend, access, offers, pages))
     return router
 
 
-def _what_is_known(backend: Backend, access: Access, offers: Offers, pages: "_Pages") -> APIRouter:
+def _what_is_known(backend: Backend, access: Access, offers: Offers, pages: Pages) -> APIRouter:
     router = APIRouter(route_class=PageRoute)
     Here = Annotated[Visitor, Depends(access.visit)]
     Done = Annotated[str, Query()]
@@ -101,7 +90,7 @@ def _what_is_known(backend: Backend, access: Access, offers: Offers, pages: "_Pa
     def show_examples(key: Key, visitor: Here, target: str = "", done: Done = "") -> Response:
         project = offers.project(key)
         examples = offers.examples(key)
-        names = _names(project, examples)
+        names = names_of(project, examples)
         shown = target or next(iter(names), "")
         if shown and shown not in names:
             raise NotFound("The project has no such label.")
@@ -123,7 +112,7 @@ def _what_is_known(backend: Backend, access: Access, offers: Offers, pages: "_Pa
     return router
 
 
-def _what_goes_on(backend: Backend, access: Access, offers: Offers, pages: "_Pages") -> APIRouter:
+def _what_goes_on(backend: Backend, access: Access, offers: Offers, pages: Pages) -> APIRouter:
     router = APIRouter(route_class=PageRoute)
     Here = Annotated[Visitor, Depends(access.visit)]
     Done = Annotated[str, Query()]
@@ -163,50 +152,13 @@ def _what_goes_on(backend: Backend, access: Access, offers: Offers, pages: "_Pag
     def show_why(key: Key, task: Task, visitor: Here) -> Response:
         project = offers.project(key)
         examples = offers.examples(key)
-        names = _names(project, examples)
+        names = names_of(project, examples)
         predictions = offers.predictions(key, task)
         state = next(iter(backend.store.task_states(project.project, [task])), None)
         told = [(prediction, _behind(prediction, examples)) for prediction in predictions]
         return pages.render("why.html", visitor, project, "", task=task, names=names, told=told, state=state)
 
     return router
-
-
-class _Pages:
-    """What all pages of a project hold."""
-
-    def __init__(self, backend: Backend, offers: Offers) -> None:
-        self._backend = backend
-        self._offers = offers
-
-    def render(self, template: str, visitor: Visitor, project: Project, done: str, **values: Any) -> Response:
-        """A page of a project."""
-        return render(
-            template,
-            visitor=visitor,
-            project=project,
-            number=project_number(project.project),
-            studio=self._studio(project),
-            done=DONE.get(done, ""),
-            **values,
-        )
-
-    def _studio(self, project: Project) -> str:
-        """Where a project's tasks are in Label Studio; "" where its address is unknown."""
-        label_studio = self._backend.label_studio
-        if not label_studio.configured:
-            return ""
-        return f"{label_studio.origin}/projects/{project_number(project.project)}/data"
-
-
-def _names(project: Project, examples: Sequence[Example]) -> dict[str, str]:
-    """Labels by target id: those of the labeling config, then those that it has no longer."""
-    names = {target.target: target.label for target in project.targets}
-    return names | {
-        one.target: f"{one.target} (not in the labeling config)"
-        for one in examples
-        if one.target not in names
-    }
 
 
 def _is_done(state: TaskState, revision: str) -> bool:
@@ -222,6 +174,8 @@ def _behind(prediction: Prediction, examples: Sequence[Example]) -> dict[str, li
         told[target] = [
             Behind("prompt", part, key, number=key.rpartition("/")[2])
             if "/prompt/" in key
+            else Behind("predicted", part, key, number=str(task))
+            if (task := predicted_task(key)) is not None
             else Behind("example" if key in there else "gone", part, key, example=there.get(key))
             for key in keys
         ]

@@ -7,35 +7,53 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from backend import unpacking
+from backend import memory, pins, sequences, unpacking
 from backend.errors import BadRequest
 from backend.label_config import Target
 from backend.predictor.bounded import Bounded
+from backend.predictor.frames import Frames
 from backend.revision import Snapshot
+from backend.sequences import Place
 from backend.settings import Settings
 from backend.store import ExampleInfo, PromptRecord, Store
 from model.example import Context, Example, Prompt
 from model.gate import COMPANIONS
-from model.retrieval import LEAST_KNOWN, choose, is_familiar
+from model.retrieval import LEAST_KNOWN, is_familiar
 from model.segmenter import Segmenter
 
 log = logging.getLogger(__name__)
 
 _BYTES = 128 * 2**20  # decoded examples and prompts kept
+_RENEWED = 32 * 2**20  # of them, after which what is free is given back
 _DESCRIBED = 64  # descriptors of query images kept, so that several targets share one
 
 
 class Contexts:
-    """Chooses contexts; safe to share between threads."""
+    """Chooses contexts; safe to share between threads.
+
+    Attributes:
+        frames: what was predicted on frames of sequences.
+    """
 
     def __init__(self, store: Store, segmenter: Segmenter, settings: Settings) -> None:
         self._store = store
         self._segmenter = segmenter
         self._settings = settings
+        self.frames = Frames(store, settings, segmenter.image_size)
         self._kept = Bounded(_BYTES)
+        self._renewed = 0
         self._described = Bounded(_DESCRIBED)
 
-    def choose(self, snapshot: Snapshot, target: Target, task: int, image: NDArray[np.uint8]) -> Context:
+    def choose(
+        self,
+        snapshot: Snapshot,
+        target: Target,
+        task: int,
+        image: NDArray[np.uint8],
+        place: Place | None = None,
+        *,
+        predicted: bool = False,
+    ) -> Context:
         """The context of a target for one image; empty where there is nothing to segment by.
 
         Args:
@@ -43,6 +61,8 @@ class Contexts:
             target: what is looked for.
             task: Label Studio's task id, whose own example is the last resort.
             image: `[H, W, 3]` uint8 RGB.
+            place: of the task, if it is a frame of a sequence: then its nearest approved frames come first.
+            predicted: whether what was predicted on the frame before may join them, where no approved frame is near.
         """
         active = snapshot.prompts.get(target.id)
         prompt = self._prompt(active) if active else None
@@ -51,8 +71,11 @@ class Contexts:
         else:
             shots = COMPANIONS if active and active.uses == "both" else 0
         pool = snapshot.pool.get(target.id, ())
-        chosen = self._choose(pool, task, image, shots) if shots else ()
-        return Context(self._stored([info.key for info in chosen]), prompt)
+        if not shots:
+            return Context(prompt=prompt)
+        examples = self._stored([info.key for info in self._choose(pool, task, image, shots, place)])
+        before = self.frames.before(snapshot.project, target.id, place, pool) if predicted else None
+        return Context((*examples, *([before] if before else [])), prompt)
 
     def is_familiar(self, snapshot: Snapshot, target: Target, task: int, image: NDArray[np.uint8]) -> bool:
         """Whether an image is like those on which the target has been approved; True where they are too few to say.
@@ -71,19 +94,29 @@ class Contexts:
         return descriptors is None or is_familiar(query, descriptors)
 
     def _choose(
-        self, pool: Sequence[ExampleInfo], task: int, image: NDArray[np.uint8], shots: int
+        self,
+        pool: Sequence[ExampleInfo],
+        task: int,
+        image: NDArray[np.uint8],
+        shots: int,
+        place: Place | None,
     ) -> tuple[ExampleInfo, ...]:
-        """At most `shots` examples, one a task (its newest); the task's own only where there is no other."""
-        newest = {info.task: info for info in pool}
-        others = [info for info in newest.values() if info.task != task] or list(newest.values())
-        if len(others) <= shots:
-            return tuple(others)
+        """At most `shots` examples, one a task (a pinned one, or its newest); the task's own only where no other is."""
+        best = pins.best_of_tasks(pool)
+        others = [info for info in best if info.task != task] or best
+        few = min(shots, sequences.places(self._settings.shots))
+        near = sequences.nearest(place, others, few) if place else []
+        if near:
+            others = [info for info in others if info not in near]
+        free = (few if near else shots) - len(near)
+        if len(others) <= free or not free:
+            return (*near, *others[:free])
         query = self._describe(image)
         descriptors = _descriptors(others, query)
         if descriptors is None:
-            return tuple(others[-shots:])
-        picked = choose(query, descriptors, [info.score for info in others], shots)
-        return tuple(others[index] for index in picked)
+            return (*near, *others[len(others) - free :])
+        picked = pins.choose(query, descriptors, others, free)
+        return (*near, *(others[index] for index in picked))
 
     def _describe(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The image's descriptor; worked out once while the image is in memory."""
@@ -100,7 +133,7 @@ class Contexts:
         missing = [key for key in keys if key not in found]
         for key, stored in self._store.examples(missing).items() if missing else ():
             found[key] = unpacking.example(stored)
-            self._kept.put(key, found[key], found[key].image.nbytes + found[key].mask.nbytes)
+            self._keep(key, found[key], found[key].image.nbytes + found[key].mask.nbytes)
         return tuple(found[key] for key in keys if key in found)
 
     def _prompt(self, record: PromptRecord) -> Prompt | None:
@@ -115,8 +148,16 @@ class Contexts:
         except BadRequest as error:
             log.error("project %s: prompt %d cannot be used: %s", record.project, record.number, error)
             return None
-        self._kept.put(key, prompt, prompt.image.nbytes + prompt.mask.nbytes)
+        self._keep(key, prompt, prompt.image.nbytes + prompt.mask.nbytes)
         return prompt
+
+    def _keep(self, key: str, decoded: Example | Prompt, weight: int) -> None:
+        """Keep what was decoded; others may leave for it."""
+        self._kept.put(key, decoded, weight)
+        self._renewed += weight  # roughly, as threads may count at once
+        if self._renewed >= _RENEWED:
+            self._renewed = 0
+            memory.give_back()
 
 
 def _descriptors(infos: Sequence[ExampleInfo], query: NDArray[np.float32]) -> NDArray[np.float32] | None:

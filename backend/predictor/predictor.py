@@ -13,22 +13,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend import regions
-from backend.calibrations import read_calibrations
+from backend.calibrations import read_absences, read_calibrations, read_whole
 from backend.errors import ImageError
 from backend.images import ImageLoader
 from backend.label_config import Target, image_url
 from backend.label_studio import is_outage
+from backend.predictor import looking
 from backend.predictor.bounded import Bounded
 from backend.predictor.contexts import Contexts
 from backend.protocol import is_id
 from backend.revision import Snapshot
+from backend.sequences import Place, predicted_task
 from backend.settings import Settings
 from backend.store import PredictionRecord, Store
 from backend.store.pictures import PREDICTION_SIDE, pack_mask
 from model.device import DeviceMemoryError
 from model.edges import ProbabilityMap
 from model.example import Context
-from model.score import Calibration, expected_iou
+from model.score import Absence, Calibration, expected_iou
 from model.segmenter import Query, Segmenter
 
 log = logging.getLogger(__name__)
@@ -39,6 +41,9 @@ _STEP_SECONDS = 4.0
 
 UNLIKE = "Nothing like this picture has been approved yet."
 """What a region's `meta` tells annotators; a score does not, as it is no lower for that."""
+
+PREVIOUS = "What was predicted on the frame before helped here; nobody has approved that."
+"""The same, of masks whose context holds it."""
 
 _RECENT_NUMBERS = 4_000_000  # eight bytes each, of the answers kept
 _ANSWER, _REGION, _POINT = 200, 150, 16  # what else takes room, in such numbers
@@ -110,6 +115,7 @@ class _Prepared:
     images: "_Images"
     contexts: tuple[tuple[Target, Context], ...]
     started: float
+    place: Place | None
 
     @property
     def pixels(self) -> int:
@@ -136,19 +142,25 @@ class Predictor:
         self._recent = Bounded(_RECENT_NUMBERS)
 
     def predict(
-        self, snapshot: Snapshot, tasks: Sequence[Mapping[str, Any]], deadline: float | None = None
+        self,
+        snapshot: Snapshot,
+        tasks: Sequence[Mapping[str, Any]],
+        deadline: float | None = None,
+        *,
+        strict: bool = False,
     ) -> Predictions:
         """Predict tasks in their order until the deadline.
 
         Args:
             snapshot: revision, targets and pool that all of them are predicted with.
             tasks: Label Studio's tasks, with `id` and `data`.
-            deadline: `time.monotonic()` at which to stop; None for no limit.
+            deadline: `time.monotonic()` at which to stop; None for no limit. What was begun is finished,
+            strict: except for nearer looks at small objects, which are not begun if they would end too late.
 
         Returns:
             What was done, what failed and why, and what was not reached. One bad task costs only itself.
         """
-        known = [task for task in tasks if is_id(task.get("id"))]
+        known = self.contexts.frames.in_order([task for task in tasks if is_id(task.get("id"))])
         if not snapshot.ready:
             return Predictions(unready=[task["id"] for task in known])
         found = Predictions()
@@ -162,7 +174,8 @@ class Predictor:
                     opened.append(readers.submit(self._read, snapshot, task))
                 began = time.monotonic()
                 batch = known[position : position + step]
-                reached, computed = self._predict_some(snapshot, batch, opened, found, deadline)
+                until = deadline if strict else None
+                reached, computed = self._predict_some(snapshot, batch, opened, found, deadline, until)
                 pace.took(computed, time.monotonic() - began)
                 position += reached
                 if reached < len(batch):
@@ -170,7 +183,8 @@ class Predictor:
         finally:
             readers.shutdown(wait=False, cancel_futures=True)  # what is stuck must not hold the answer up
         done = {task["id"]: found.done[task["id"]] for task in known if task["id"] in found.done}
-        unreached = tuple(task["id"] for task in known[position:])
+        over = {*done, *found.failed, *found.unready}
+        unreached = tuple(task["id"] for task in known if task["id"] not in over)
         return replace(found, done=done, unreached=unreached)
 
     # -- one step ------------------------------------------------------------------------------------------------
@@ -181,12 +195,16 @@ class Predictor:
         opened: deque[Future[_Images]],
         found: Predictions,
         deadline: float | None,
+        until: float | None,
     ) -> tuple[int, int]:
         """Predict tasks whose images are being opened; how many were reached, and how many of them took time."""
         waiting: list[_Prepared] = []
         reached = computed = 0
         for task in batch:
             started = time.monotonic()
+            if self.contexts.frames.follows(task, [p.place for p in waiting], snapshot):
+                self._segment(snapshot, waiting, found, until)
+                waiting = []
             left = None if deadline is None else max(0.0, deadline - started)
             try:
                 prepared = self._prepare(snapshot, task, opened.popleft().result(left), started)
@@ -207,21 +225,24 @@ class Predictor:
             else:
                 computed += 1
                 if waiting and sum(p.pixels for p in waiting) + prepared.pixels > _STEP_PIXELS:
-                    self._segment(snapshot, waiting, found)
+                    self._segment(snapshot, waiting, found, until)
                     waiting = []
                 waiting.append(prepared)
-        self._segment(snapshot, waiting, found)
+        self._segment(snapshot, waiting, found, until)
         return reached, computed
 
     def _prepare(
         self, snapshot: Snapshot, task: Mapping[str, Any], images: _Images, started: float
     ) -> _Prepared:
         contexts = []
+        place = self.contexts.frames.place(task)
         for target in snapshot.ready:
-            context = self.contexts.choose(snapshot, target, task["id"], images.of(target))
+            context = self.contexts.choose(
+                snapshot, target, task["id"], images.of(target), place, predicted=True
+            )
             if len(context):
                 contexts.append((target, context))
-        return _Prepared(task["id"], images, tuple(contexts), started)
+        return _Prepared(task["id"], images, tuple(contexts), started, place)
 
     def _read(self, snapshot: Snapshot, task: Mapping[str, Any]) -> _Images:
         """The images that something is to be predicted on.
@@ -240,7 +261,10 @@ class Predictor:
             addresses.update(f"{value}\n{url}\n".encode("utf-8", "surrogatepass"))
         return _Images(images, addresses.hexdigest())
 
-    def _segment(self, snapshot: Snapshot, waiting: Sequence[_Prepared], found: Predictions) -> None:
+    def _segment(
+        self, snapshot: Snapshot, waiting: Sequence[_Prepared], found: Predictions, until: float | None
+    ) -> None:
+        """Predict tasks in their order; those that would take longer than `until` are left as they are."""
         if not waiting:
             return
         queries = [
@@ -248,16 +272,25 @@ class Predictor:
             for prepared in waiting
             for target, context in prepared.contexts
         ]
+        whole = read_whole(self._store, snapshot.project, self._segmenter.identity)
+        nearer = [
+            self._settings.zoom == "auto" and target.id not in whole
+            for prepared in waiting
+            for target, _ in prepared.contexts
+        ]
         try:
-            maps = self._segmenter.maps(queries)
+            maps = looking.maps(self._segmenter, queries, nearer, until)
         except DeviceMemoryError as error:
             log.exception("out of memory while segmenting")
             found.failed.update({prepared.task: f"out of memory: {error}" for prepared in waiting})
             return
-        maps.reverse()
+        maps.reverse()  # to be taken off the end
         curves = read_calibrations(self._store, snapshot.project, self._segmenter.identity) or {}
+        rules = read_absences(self._store, snapshot.project, self._segmenter.identity)
         for prepared in waiting:
-            prediction = self._assemble(snapshot, prepared, maps, curves)
+            if len(maps) < len(prepared.contexts):
+                break
+            prediction = self._assemble(snapshot, prepared, maps, curves, rules)
             found.done[prepared.task] = prediction
             self._recent.put(prepared.key(snapshot), prediction, prediction.numbers)
 
@@ -267,31 +300,43 @@ class Predictor:
         prepared: _Prepared,
         maps: list[ProbabilityMap],
         curves: Mapping[str, Calibration],
+        rules: Mapping[str, Absence],
     ) -> TaskPrediction:
         """Regions, score and record of one task; takes its maps off the end of `maps`."""
         result: list[dict[str, Any]] = []
         scores = []
         masks = {}
-        for target, _ in prepared.contexts:
+        frames = []
+        for target, context in prepared.contexts:
             likely = maps.pop()
-            mask = likely.mask(self._settings.threshold)
-            score = self._expected(likely, curves.get(target.id, Calibration()))
-            found = regions.encode(
-                mask,
-                target,
-                score=score,
-                instances=self._settings.instances,
-                min_area=self._settings.min_area,
-                probability=likely.values,
+            rule = Absence() if context.prompt is not None else rules.get(target.id, Absence())
+            score, is_shown = self._expected(likely, curves.get(target.id, Calibration()), rule)
+            found = (
+                regions.encode(
+                    likely.mask(self._settings.threshold),
+                    target,
+                    score=score,
+                    instances=self._settings.instances,
+                    min_area=context.least_area(self._settings.min_area),
+                    probability=likely.values,
+                )
+                if is_shown
+                else []
             )
             shown = regions.decode(found, target)  # what the annotator will see, specks and corners left out
             if shown is not None:
                 masks[target.id] = pack_mask(shown, PREDICTION_SIDE)
             scores.append(score)
             image = prepared.images.of(target)
+            seen = self.contexts.frames.seen(
+                snapshot.project, target.id, prepared.task, prepared.place, image, shown, score
+            )
+            frames.append(seen)
+            notes = [PREVIOUS] if any(predicted_task(key) for key in context.keys) else []
             if not self.contexts.is_familiar(snapshot, target, prepared.task, image):
-                found = [{**region, "meta": {"text": [UNLIKE]}} for region in found]
-            result.extend(found)
+                notes.append(UNLIKE)
+            result.extend({**region, "meta": {"text": notes}} if notes else region for region in found)
+        self.contexts.frames.remember(snapshot.project, prepared.task, frames)
         prediction = TaskPrediction(prepared.task, result, float(np.mean(scores)), snapshot.revision)
         if snapshot.project:
             self._store.put_prediction(
@@ -308,11 +353,15 @@ class Predictor:
             )
         return prediction
 
-    def _expected(self, likely: ProbabilityMap, curve: Calibration) -> float:
-        """Expected kept IoU of a map; that nothing is there is not what calibrations were fitted to."""
+    def _expected(self, likely: ProbabilityMap, curve: Calibration, rule: Absence) -> tuple[float, bool]:
+        """Expected kept IoU, and whether the mask is shown; that nothing is there is not what curves were fitted to."""
         mask = likely.values >= self._settings.threshold
         raw = expected_iou(likely.values, mask)
-        return curve(raw) if mask.any() else raw
+        if not mask.any():
+            return raw, False
+        if self._settings.hide_absent == "auto" and rule.hides(raw):
+            return rule.score, False
+        return curve(raw), True
 
 
 class _Pace:

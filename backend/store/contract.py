@@ -14,6 +14,7 @@ from backend.store.records import (
     ExampleInfo,
     KeptFigures,
     KeptIoU,
+    PredictedFrame,
     PredictionRecord,
     ProjectRecord,
     PromptRecord,
@@ -135,7 +136,7 @@ class Store(Protocol):
     def put_approval(self, approval: Approval, examples: Sequence[StoredExample]) -> Change:
         """Store an approval and its examples in place of all that its annotation had taught before.
 
-        A NEW approval adds one to the project's `approvals`. With UNCHANGED and STALE nothing is written.
+        An example is pinned where it says so, or where the one of its target that it replaces was. A NEW approval adds one to the project's `approvals`. With UNCHANGED and STALE nothing is written.
         """
 
     def withdraw(self, project: str, annotations: Collection[int]) -> list[Approval]:
@@ -155,6 +156,12 @@ class Store(Protocol):
 
     def score_examples(self, scores: Mapping[str, float]) -> None:
         """Remember what examples are worth to the others, by key, see `ExampleInfo`; unknown keys are ignored."""
+
+    def pin_examples(self, keys: Collection[str], pinned: bool) -> int:
+        """Pin examples, or unpin them; returns how many of them there are."""
+
+    def place_examples(self, places: Mapping[str, tuple[str, float | None]]) -> None:
+        """Remember sequence and frame of examples, by key; unknown keys are ignored."""
 
     # -- predictions ---------------------------------------------------------------------------------------------
     def put_prediction(self, prediction: PredictionRecord) -> None:
@@ -179,6 +186,12 @@ class Store(Protocol):
         write meanwhile, and where it is cut off it goes on the next time.
         """
 
+    def put_frames(self, project: str, task: int, frames: Sequence[PredictedFrame], keep: int) -> None:
+        """Remember a task's predicted frames in place of all its earlier ones; of a project's, the newest `keep` stay."""
+
+    def frame_before(self, project: str, target: str, sequence: str, frame: float) -> PredictedFrame | None:
+        """The last predicted frame of a sequence before one, of a target; None where there is none."""
+
     def add_kept(self, kept: Iterable[KeptIoU]) -> None:
         """Remember kept IoUs, each in place of an earlier one of the same annotation and target."""
 
@@ -199,7 +212,7 @@ class Store(Protocol):
         """Tasks of a project that are queued or running; the others are not loaded."""
 
     def forget_tasks(self, project: str, tasks: Collection[int]) -> None:
-        """The tasks are gone: their states and predictions go too (approvals: see `withdraw`)."""
+        """The tasks are gone: their states, predictions and frames go too (approvals: see `withdraw`)."""
 
     def acquire(self, name: str, owner: str, seconds: float) -> bool:
         """Take or renew a lease; False where another owner holds it and it has not run out."""

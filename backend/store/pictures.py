@@ -29,12 +29,16 @@ def pack_image(image: NDArray[np.uint8], side: int = EXAMPLE_SIDE) -> bytes:
 
 
 def pack_mask(mask: NDArray[np.bool_], side: int = EXAMPLE_SIDE) -> bytes:
-    """`[H, W]` bool as 1-bit PNG, shrunk like `pack_image`: a pixel is set where half of its area is."""
+    """`[H, W]` bool as 1-bit PNG, shrunk like `pack_image`: a pixel is set where half of its area is.
+
+    What is too small or thin for that keeps the pixels that it fills most, so a mask never vanishes.
+    """
     wanted = _fitting(mask.shape[0], mask.shape[1], side)
     picture = Image.fromarray(mask.astype(np.uint8) * 255)
     if picture.size != wanted:
         picture = picture.resize(wanted, Image.Resampling.BOX)
-    return _png(picture.point(lambda level: 255 if level > 127 else 0).convert("1"))
+    least = max(1, min(128, int(np.asarray(picture).max())))
+    return _png(picture.point(lambda level: 255 if level >= least else 0).convert("1"))
 
 
 def unpack_image(png: bytes) -> NDArray[np.uint8]:

@@ -90,6 +90,9 @@ class ExampleInfo:
         area: share of the image that the mask covers, 0 to 1.
         descriptor: what retrieval compares, float32 bytes, b"" where not computed.
         score: mean IoU, 0 to 1, with which it alone finds the other examples' masks, None where not measured.
+        pinned: whether somebody wants it to stay in its pool and to be used.
+        sequence: what its task's data names as its sequence, "" where nothing.
+        frame: its place in the sequence, None where unknown.
     """
 
     key: str
@@ -103,6 +106,9 @@ class ExampleInfo:
     area: float
     descriptor: bytes = b""
     score: float | None = None
+    pinned: bool = False
+    sequence: str = ""
+    frame: float | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +116,31 @@ class StoredExample:
     """An example as stored: `image` and `mask` are PNG files (RGB; 1 bit)."""
 
     info: ExampleInfo
+    image: bytes
+    mask: bytes
+
+
+@dataclass(frozen=True)
+class PredictedFrame:
+    """What was predicted for one target on one frame of a sequence: an example that nobody has approved.
+
+    Attributes:
+        target: `Target.id` of `label_config`.
+        sequence: as in `ExampleInfo`, never "".
+        frame: its place there.
+        score: 0 to 1, of this target.
+        at: Unix time.
+        image: PNG (RGB), of the size in which the network sees it.
+        mask: 1-bit PNG of the same size; may be empty.
+    """
+
+    project: str
+    target: str
+    task: int
+    sequence: str
+    frame: float
+    score: float
+    at: float
     image: bytes
     mask: bytes
 

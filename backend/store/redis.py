@@ -20,6 +20,7 @@ from backend.store.records import (
     ExampleInfo,
     KeptFigures,
     KeptIoU,
+    PredictedFrame,
     PredictionRecord,
     ProjectRecord,
     StoredExample,
@@ -33,6 +34,7 @@ from backend.store.redis_records import (
     ARRAYS,
     EVENT,
     EXAMPLE,
+    FRAME,
     KEPT,
     PREDICTION,
     PROJECT,
@@ -40,6 +42,7 @@ from backend.store.redis_records import (
     Columns,
     as_json,
     counted,
+    encoded,
     fields,
     from_json,
     listed,
@@ -169,12 +172,12 @@ class RedisStore(Store):
         key = self._database.key
         index = key("pool", project) if target is None else key("target-pool", project, target)
         rows = self._database.run(scripts.POOL, index, listed(_EXAMPLE_INFO))
-        return [ExampleInfo(**values(_EXAMPLE_INFO, row)) for row in rows]
+        return [_info(row) for row in rows]
 
     @override
     def examples(self, keys: Collection[str]) -> dict[str, StoredExample]:
         found = self._database.run(scripts.EXAMPLES, listed(_EXAMPLE_INFO), listed(keys))
-        infos = [(ExampleInfo(**values(_EXAMPLE_INFO, row)), arrays) for row, arrays in found]
+        infos = [(_info(row), arrays) for row, arrays in found]
         return {info.key: StoredExample(info, **values(ARRAYS, arrays)) for info, arrays in infos}
 
     @override
@@ -185,6 +188,17 @@ class RedisStore(Store):
     def score_examples(self, scores: Mapping[str, float]) -> None:
         columns: Columns = dict.fromkeys(scores, "real?")
         self._database.run(scripts.SCORE_EXAMPLES, *counted(columns, scores))
+
+    @override
+    def pin_examples(self, keys: Collection[str], pinned: bool) -> int:
+        return int(self._database.run(scripts.PIN_EXAMPLES, int(pinned), listed(keys)))
+
+    @override
+    def place_examples(self, places: Mapping[str, tuple[str, float | None]]) -> None:
+        rows = [{"sequence": sequence, "frame": frame} for sequence, frame in places.values()]
+        columns: Columns = {name: EXAMPLE[name] for name in ("sequence", "frame")}
+        named = [[encoded(key), *fields(columns, row)[1::2]] for key, row in zip(places, rows, strict=True)]
+        self._database.run(scripts.PLACE_EXAMPLES, len(places), *(part for parts in named for part in parts))
 
     # -- predictions ---------------------------------------------------------------------------------------------
     @override
@@ -245,6 +259,23 @@ class RedisStore(Store):
             )
             for start in range(0, len(again), _AT_ONCE)
         )
+
+    @override
+    def put_frames(self, project: str, task: int, frames: Sequence[PredictedFrame], keep: int) -> None:
+        arguments: list[Any] = [len(FRAME), len(frames)]
+        for frame in frames:
+            arguments += fields(FRAME, row_of(frame, FRAME))
+            arguments += fields(ARRAYS, row_of(frame, ARRAYS))[1::2]
+        self._database.run(scripts.PUT_FRAMES, project, task, keep, *arguments)
+
+    @override
+    def frame_before(self, project: str, target: str, sequence: str, frame: float) -> PredictedFrame | None:
+        columns = {**FRAME, **ARRAYS}
+        replies = self._database.run(
+            scripts.FRAME_BEFORE, project, target, sequence, repr(float(frame)), listed(columns)
+        )
+        found = [PredictedFrame(**values(columns, reply)) for reply in replies]
+        return max(found, key=lambda one: (one.at, one.task), default=None)
 
     @override
     def add_kept(self, kept: Iterable[KeptIoU]) -> None:
@@ -317,6 +348,11 @@ class RedisStore(Store):
     def _add(self, kind: str, columns: Columns, records: Iterable[object]) -> None:
         rows = [row_of(record, columns) for record in records]
         self._database.run(scripts.ADD_ROWS[kind], *scripts.rows_of(kind, rows))
+
+
+def _info(row: Sequence[bytes | None]) -> ExampleInfo:
+    found = values(_EXAMPLE_INFO, row)
+    return ExampleInfo(**{**found, "pinned": bool(found["pinned"])})
 
 
 def _approvals(replies: Iterable[bytes]) -> list[Approval]:

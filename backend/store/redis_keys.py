@@ -16,6 +16,8 @@ tensors, masks) has keys of its own, which lists never touch. No key ever expire
 | `predicted-again:P` | set of tasks that have several predictions |
 | `pushed:P:REVISION`, `pushed-revisions:P` | hash id to "task at"; set of revisions that have any |
 | `pushed-where:P`, `pushed-of:P:TASK:REVISION` | hash id to revision; set of ids |
+| `frame:P:TASK:TARGET`, `task-frames:P:TASK` | hash, pictures too; set of targets |
+| `frames:P:TARGET:SEQUENCE`, `frame-times:P` | sorted sets: tasks by frame; "task:target" by time |
 | `kept:P`, `kept-times:P` | hash "annotation:target" to JSON; sorted set by time |
 | `task-states:P` | hash task to JSON |
 | `waiting-tasks:P`, `task-news:P` | set of tasks that are queued or running; when a state changed last |
@@ -107,6 +109,15 @@ local function remove_taught(project, annotation)
     end
 end
 
+local function pinned_targets(project, annotation)
+    local pinned = {}
+    for _, name in ipairs(call('SMEMBERS', key('taught', project, annotation))) do
+        local found = call('HMGET', key('example', name), 'target', 'pinned')
+        pinned[found[1]] = found[2] == '1' or pinned[found[1]]
+    end
+    return pinned
+end
+
 local function add_example(flat, named, image, mask)
     remove_example(named.key)
     call('HSET', key('example', named.key), unpack(flat))
@@ -160,6 +171,32 @@ local function add_prediction(flat, named)
     call('HSET', key('task-predictions', named.project, named.task), named.revision, named.id)
     call('SADD', key('predicted', named.project, named.revision), named.task)
     index_predictions(named.project, named.task)
+end
+
+local function remove_frame(project, task, target)
+    local frame = key('frame', project, task, target)
+    local sequence = call('HGET', frame, 'sequence')
+    if sequence then
+        call('DEL', frame)
+        call('SREM', key('task-frames', project, task), target)
+        call('ZREM', key('frames', project, target, sequence), task)
+        call('ZREM', key('frame-times', project), task .. ':' .. target)
+    end
+end
+
+local function remove_frames(project, task)
+    for _, target in ipairs(call('SMEMBERS', key('task-frames', project, task))) do
+        remove_frame(project, task, target)
+    end
+end
+
+local function add_frame(flat, named, image, mask)
+    local project, task, target = named.project, named.task, named.target
+    remove_frame(project, task, target)
+    call('HSET', key('frame', project, task, target), 'image', image, 'mask', mask, unpack(flat))
+    call('SADD', key('task-frames', project, task), target)
+    call('ZADD', key('frames', project, target, named.sequence), named.frame, task)
+    call('ZADD', key('frame-times', project), named.at, task .. ':' .. target)
 end
 
 local function is_open(status)

@@ -68,6 +68,9 @@ EXAMPLE: Columns = {
     "area": "real",
     "descriptor": "blob",
     "score": "real?",
+    "pinned": "integer",
+    "sequence": "text",
+    "frame": "real?",
     "moment": "real",
 }
 ARRAYS: Columns = {"image": "blob", "mask": "blob"}
@@ -80,6 +83,15 @@ PREDICTION: Columns = {
     "score": "real",
     "context": "text",
     "seconds": "real",
+}
+FRAME: Columns = {
+    "project": "text",
+    "target": "text",
+    "task": "integer",
+    "sequence": "text",
+    "frame": "real",
+    "score": "real",
+    "at": "real",
 }
 MASK: Columns = {"prediction": "integer", "target": "text", "mask": "blob"}
 PUSHED: Columns = {"project": "text", "id": "integer", "task": "integer", "revision": "text", "at": "real"}
@@ -148,6 +160,7 @@ KINDS: dict[str, Columns] = {
     "examples": {**EXAMPLE, **ARRAYS},
     "predictions": PREDICTION,
     "predicted_masks": MASK,
+    "frames": {**FRAME, **ARRAYS},
     "pushed": PUSHED,
     "kept": KEPT,
     "task_states": TASK_STATE,

@@ -22,6 +22,7 @@ _HASHES = {
     "events": "event",
     "examples": "example",
     "predictions": "prediction",
+    "frames": "frame",
     "prompts": "prompt",
     "tunings": "tuning",
 }
@@ -112,7 +113,7 @@ class RedisRows:
                     yield {"name": name, "seq": int(last)}
 
     def _hashes(self, kind: str) -> Iterator[dict[str, Any]]:
-        columns = without(KINDS[kind], *BESIDE[kind])
+        columns = KINDS[kind] if kind == "frames" else without(KINDS[kind], *BESIDE[kind])
         for keys in _parts(
             self._database.keys(_HASHES[kind]), _AT_ONCE if kind in _SMALL else _LARGE_AT_ONCE
         ):

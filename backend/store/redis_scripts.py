@@ -73,6 +73,7 @@ if stored then
         return 'stale'
     end
 end
+local pinned = pinned_targets(project, annotation)
 remove_approval(project, annotation)
 remove_taught(project, annotation)
 add_approval(project, annotation, task, json)
@@ -80,6 +81,9 @@ local columns = take()
 for _ = 1, tonumber(take()) do
     local flat, named = take_fields(columns)
     add_example(flat, named, take(), take())
+    if pinned[named.target] then
+        call('HSET', key('example', named.key), 'pinned', 1)
+    end
 end
 if stored then
     return 'changed'
@@ -138,6 +142,27 @@ for place = 1, #flat, 2 do
         call('HSET', key('example', flat[place]), 'score', flat[place + 1])
     end
 end
+""")
+
+PLACE_EXAMPLES = script("""
+for _ = 1, tonumber(take()) do
+    local example = key('example', take())
+    local sequence, frame = take(), take()
+    if call('EXISTS', example) == 1 then
+        call('HSET', example, 'sequence', sequence, 'frame', frame)
+    end
+end
+""")
+
+PIN_EXAMPLES = script("""
+local pinned, count = take(), 0
+for _, name in ipairs(take_list()) do
+    if call('EXISTS', key('example', name)) == 1 then
+        call('HSET', key('example', name), 'pinned', pinned)
+        count = count + 1
+    end
+end
+return count
 """)
 
 # -- predictions ---------------------------------------------------------------------------------------------------
@@ -210,6 +235,29 @@ for _, task in ipairs(take_list()) do
 end
 return count
 """)
+PUT_FRAMES = script("""
+local project, task, keep, columns = take(), take(), tonumber(take()), take()
+remove_frames(project, task)
+for _ = 1, tonumber(take()) do
+    local flat, named = take_fields(columns)
+    add_frame(flat, named, take(), take())
+end
+for _, name in ipairs(call('ZREVRANGE', key('frame-times', project), keep, -1)) do
+    remove_frame(project, string.match(name, '^(.-):(.*)$'))
+end
+""")
+FRAME_BEFORE = question("""
+local project, target, sequence, frame, columns = take(), take(), take(), take(), take_list()
+local index = key('frames', project, target, sequence)
+local last = call('ZREVRANGEBYSCORE', index, '(' .. frame, '-inf', 'WITHSCORES', 'LIMIT', 0, 1)
+local found = {}
+if last[1] then
+    for _, task in ipairs(call('ZRANGEBYSCORE', index, last[2], last[2])) do
+        found[#found + 1] = call('HMGET', key('frame', project, task, target), unpack(columns))
+    end
+end
+return found
+""")
 KEPT_FIGURES = question("""
 local project, newest, found = take(), tonumber(take()), {}
 for place, name in ipairs(call('ZREVRANGE', key('kept-times', project), 0, newest - 1)) do
@@ -241,6 +289,7 @@ for _, task in ipairs(take_list()) do
         end
         remove_prediction(project, task, revision)
     end
+    remove_frames(project, task)
 end
 """)
 
@@ -282,6 +331,7 @@ BESIDE: dict[str, Columns] = {
     **{kind: {} for kind in KINDS},
     "examples": ARRAYS,
     "predicted_masks": {"mask": "blob"},
+    "frames": ARRAYS,
     "prompts": {"content": "blob"},
     "tuning_states": {"state": "blob"},
 }
@@ -312,6 +362,7 @@ ADD_ROWS = {
     "examples": _add_rows("add_example(flat, named, extra[1], extra[2])"),
     "predictions": _add_rows("add_prediction(flat, named) count_on('last-prediction', named.id)"),
     "predicted_masks": _add_rows("call('HSET', key('masks', named.prediction), named.target, extra[1])"),
+    "frames": _add_rows("add_frame(flat, named, extra[1], extra[2])"),
     "pushed": _add_rows("add_pushed(named.project, named.id, named.task, named.revision, named.at)"),
     "kept": _add_rows("add_kept(named, extra[1])"),
     "task_states": _add_rows("add_task_state(named, extra[1])"),

@@ -41,7 +41,11 @@ def _index_tasks(database: RedisDatabase) -> None:
         database.run(_INDEX_PREDICTIONS, len(some), *(part for parts in some for part in parts))
 
 
-STEPS: tuple[Step, ...] = (_index_tasks,)
+def _pin_examples(_database: RedisDatabase) -> None:
+    """`pinned` and place of examples, predicted frames: none where missing. A backend without would forget them."""
+
+
+STEPS: tuple[Step, ...] = (_index_tasks, _pin_examples)
 
 VERSION = len(STEPS) + 1
 """Of the keys and what they hold; grows when an older backend could not work with them."""

@@ -179,4 +179,55 @@ STEPS: tuple[tuple[str, ...], ...] = (
         "CREATE UNIQUE INDEX one_open_tuning ON tunings (project, target) WHERE status IN ('queued', 'running')",
         "CREATE TABLE tuning_states (tuning INTEGER PRIMARY KEY REFERENCES tunings (id), state BLOB NOT NULL)",
     ),
+    (
+        # What lists of examples read must lie before the arrays (see above): so the table is made anew.
+        "ALTER TABLE examples RENAME TO examples_before",
+        """
+        CREATE TABLE examples (
+            key TEXT PRIMARY KEY,
+            project TEXT NOT NULL,
+            target TEXT NOT NULL,
+            task INTEGER NOT NULL,
+            annotation INTEGER NOT NULL,
+            kind TEXT NOT NULL,
+            annotator INTEGER,
+            at TEXT NOT NULL,
+            area REAL NOT NULL,
+            descriptor BLOB NOT NULL,
+            score REAL,
+            pinned INTEGER NOT NULL DEFAULT 0,
+            sequence TEXT NOT NULL DEFAULT '',
+            frame REAL,
+            moment REAL NOT NULL,
+            image BLOB NOT NULL,
+            mask BLOB NOT NULL
+        )
+        """,
+        """
+        INSERT INTO examples (
+            key, project, target, task, annotation, kind, annotator, at, area, descriptor, score, moment, image, mask
+        )
+        SELECT key, project, target, task, annotation, kind, annotator, at, area, descriptor, score, moment, image, mask
+        FROM examples_before
+        """,
+        "DROP TABLE examples_before",
+        "CREATE INDEX examples_by_annotation ON examples (project, annotation)",
+        "CREATE INDEX examples_by_target ON examples (project, target, moment, key)",
+        """
+        CREATE TABLE frames (
+            project TEXT NOT NULL,
+            target TEXT NOT NULL,
+            task INTEGER NOT NULL,
+            sequence TEXT NOT NULL,
+            frame REAL NOT NULL,
+            score REAL NOT NULL,
+            at REAL NOT NULL,
+            image BLOB NOT NULL,
+            mask BLOB NOT NULL,
+            PRIMARY KEY (project, task, target)
+        )
+        """,
+        "CREATE INDEX frames_by_place ON frames (project, target, sequence, frame, at)",
+        "CREATE INDEX frames_by_time ON frames (project, at)",
+    ),
 )

@@ -4,6 +4,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from backend.store.sqlite_prompts import SqlitePrompts
 _PROJECT = "key, label_config, targets, generation, approvals, reconciled, signs"
 _EVENT = "id, project, action, body, received, attempts"
 _APPROVAL = "project, task, annotation, kind, annotator, at, digest, lead_time"
-_EXAMPLE = "key, project, target, task, annotation, kind, annotator, at, area, descriptor, score"
+_EXAMPLE = "key, project, target, task, annotation, kind, annotator, at, area, descriptor, score, pinned, sequence, frame"
 _TASK_STATE = "project, task, status, reason, revision, at"
 
 
@@ -147,6 +148,7 @@ class SqliteStore(SqlitePredictions, Store):
                 return Change.UNCHANGED
             if stored and stored[1] > moment:
                 return Change.STALE
+            pinned = _pinned_targets(connection, approval)
             _remove_examples(connection, approval.project, [approval.annotation])
             insert(
                 connection, "approvals", f"{_APPROVAL}, moment", [(*values_of(approval, _APPROVAL), moment)]
@@ -157,7 +159,7 @@ class SqliteStore(SqlitePredictions, Store):
                 f"{_EXAMPLE}, moment, image, mask",
                 [
                     (
-                        *values_of(example.info, _EXAMPLE),
+                        *values_of(_pinned_again(example.info, pinned), _EXAMPLE),
                         unix_seconds(example.info.at),
                         example.image,
                         example.mask,
@@ -200,14 +202,14 @@ class SqliteStore(SqlitePredictions, Store):
         if target is not None:
             query += " AND target = ?"
             parameters.append(target)
-        return [ExampleInfo(*row) for row in self._rows(f"{query} ORDER BY moment, key", *parameters)]
+        return [_info(row) for row in self._rows(f"{query} ORDER BY moment, key", *parameters)]
 
     @override
     def examples(self, keys: Collection[str]) -> dict[str, StoredExample]:
         rows = self._rows(
             f"SELECT {_EXAMPLE}, image, mask FROM examples WHERE key {ANY_OF}", json.dumps(list(keys))
         )
-        return {row[0]: StoredExample(ExampleInfo(*row[:-2]), *row[-2:]) for row in rows}
+        return {row[0]: StoredExample(_info(row[:-2]), *row[-2:]) for row in rows}
 
     @override
     def drop_examples(self, keys: Collection[str]) -> int:
@@ -218,6 +220,20 @@ class SqliteStore(SqlitePredictions, Store):
         with self._database.writing() as connection:
             connection.executemany(
                 "UPDATE examples SET score = ? WHERE key = ?", [(score, key) for key, score in scores.items()]
+            )
+
+    @override
+    def pin_examples(self, keys: Collection[str], pinned: bool) -> int:
+        return self._write(
+            f"UPDATE examples SET pinned = ? WHERE key {ANY_OF}", int(pinned), json.dumps(list(keys))
+        )
+
+    @override
+    def place_examples(self, places: Mapping[str, tuple[str, float | None]]) -> None:
+        with self._database.writing() as connection:
+            connection.executemany(
+                "UPDATE examples SET sequence = ?, frame = ? WHERE key = ?",
+                [(*place, key) for key, place in places.items()],
             )
 
     # -- background work -----------------------------------------------------------------------------------------
@@ -253,7 +269,7 @@ class SqliteStore(SqlitePredictions, Store):
     def forget_tasks(self, project: str, tasks: Collection[int]) -> None:
         gone = json.dumps(list(tasks))
         with self._database.writing() as connection:
-            for table in ("task_states", "predictions", "pushed"):
+            for table in ("task_states", "predictions", "pushed", "frames"):
                 connection.execute(
                     f"DELETE FROM {table} WHERE project = ? AND task {ANY_OF}", (project, gone)
                 )
@@ -297,6 +313,23 @@ class SqliteStore(SqlitePredictions, Store):
 
 def _add_project(connection: sqlite3.Connection, key: str) -> None:
     connection.execute("INSERT OR IGNORE INTO projects (key) VALUES (?)", (key,))
+
+
+def _info(row: Sequence[Any]) -> ExampleInfo:
+    info = ExampleInfo(*row)
+    return replace(info, pinned=bool(info.pinned))
+
+
+def _pinned_targets(connection: sqlite3.Connection, approval: Approval) -> set[str]:
+    rows = connection.execute(
+        "SELECT target FROM examples WHERE project = ? AND annotation = ? AND pinned",
+        (approval.project, approval.annotation),
+    )
+    return {target for (target,) in rows}
+
+
+def _pinned_again(info: ExampleInfo, pinned: Collection[str]) -> ExampleInfo:
+    return replace(info, pinned=info.pinned or info.target in pinned)
 
 
 def _remove_examples(connection: sqlite3.Connection, project: str, annotations: Collection[int]) -> None:

@@ -6,12 +6,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from backend.store.database import Database
-from backend.store.records import KeptFigures, KeptIoU, PredictionRecord
+from backend.store.records import KeptFigures, KeptIoU, PredictedFrame, PredictionRecord
 
 ANY_OF = "IN (SELECT value FROM json_each(?))"
 """One parameter for a list of any length."""
 
 _KEPT = "project, task, annotation, target, revision, iou, at"
+_FRAME = "project, target, task, sequence, frame, score, at, image, mask"
 _AT_ONCE = 200  # tasks in one transaction, so that others write in between
 _DROP_SUPERSEDED = f"""
 DELETE FROM predictions AS old WHERE project = ? AND task {ANY_OF}
@@ -103,6 +104,29 @@ class SqlitePredictions:
             self._write(_DROP_SUPERSEDED, project, json.dumps(again[start : start + _AT_ONCE]), before)
             for start in range(0, len(again), _AT_ONCE)
         )
+
+    def put_frames(self, project: str, task: int, frames: Sequence[PredictedFrame], keep: int) -> None:
+        """See `Store`."""
+        with self._database.writing() as connection:
+            connection.execute("DELETE FROM frames WHERE project = ? AND task = ?", (project, task))
+            insert(connection, "frames", _FRAME, [values_of(frame, _FRAME) for frame in frames])
+            connection.execute(
+                "DELETE FROM frames WHERE rowid IN (SELECT rowid FROM frames WHERE project = ?"
+                " ORDER BY at DESC, task DESC, target DESC LIMIT -1 OFFSET ?)",
+                (project, keep),
+            )
+
+    def frame_before(self, project: str, target: str, sequence: str, frame: float) -> PredictedFrame | None:
+        """See `Store`."""
+        rows = self._rows(
+            f"SELECT {_FRAME} FROM frames WHERE project = ? AND target = ? AND sequence = ? AND frame < ?"
+            " ORDER BY frame DESC, at DESC, task DESC LIMIT 1",
+            project,
+            target,
+            sequence,
+            frame,
+        )
+        return PredictedFrame(*rows[0]) if rows else None
 
     def add_kept(self, kept: Iterable[KeptIoU]) -> None:
         """See `Store`."""

@@ -14,6 +14,7 @@ from typing import NoReturn
 import uvicorn
 from PIL import Image
 
+from backend import lost_labels
 from backend.demo.pictures import LABELS, draw
 from backend.demo.process import free_port
 from tests.backend.browser import Watched, opened_browser
@@ -21,6 +22,7 @@ from tests.backend.fake_label_studio import FakeLabelStudio
 from tests.backend.stage import brush, staged
 
 PICTURES, DRAWN, WRONG, TUNED = 12, 5, 3, 6
+SECOND = 2  # the user who mixed the labels up
 CHOICES = "".join(f'<Label value="{label}"/>' for label in LABELS)
 CONFIG = (
     '<View><Image name="image" value="$image"/><BrushLabels name="tag" toName="image">'
@@ -29,8 +31,10 @@ CONFIG = (
 SHOTS = {
     "admin-overview.png": ("", "light", 1150),
     "admin-examples.png": ("/examples?target=tag%2Fimage%2Fwhite%2520cell", "light", 900),
+    "admin-influence.png": ("/influence", "light", 900),
     "admin-prompts.png": ("/prompts", "dark", 640),
     "admin-why.png": (f"/tasks/{PICTURES}", "light", 760),
+    "admin-lost-labels.png": ("/lost-labels", "light", 620),  # the last one: it changes the labeling config
 }
 log = logging.getLogger(__name__)
 logging.basicConfig(level="WARNING", format="%(message)s")
@@ -46,7 +50,7 @@ with (
     tempfile.TemporaryDirectory() as folder,
     FakeLabelStudio() as label_studio,
 ):
-    label_studio.add_project(CONFIG)
+    label_studio.add_project(CONFIG, title="Blood smears")
     fields = {"tune_steps": 2, "tune_every": 0, "tune_gate": -1.0}
     with staged(label_studio, Path(folder), Path("embedded"), **fields) as stage:
         for number in range(1, PICTURES + 1):
@@ -55,10 +59,13 @@ with (
             masks = {label: mask for label, mask in picture.masks.items() if mask.any()}
             if number == WRONG:
                 masks = dict(zip(masks, reversed(masks.values()), strict=True))  # labels mixed up
-            told = {"lead_time": 95.0 - 3 * number}
+            told: dict[str, float] = {
+                "lead_time": 95.0 - 3 * number,
+                "completed_by": SECOND if number in (WRONG, 4) else 1,
+            }
             if number > DRAWN:
                 stage.predict(task)
-                told = {"lead_time": 24.0 + number % 5}
+                told["lead_time"] = 24.0 + number % 5
             origin = "manual" if number <= DRAWN else "prediction-changed"
             stage.submit(task, *(brush(mask, label, origin=origin) for label, mask in masks.items()), **told)
             stage.work()
@@ -69,6 +76,8 @@ with (
                 stage.tune()
         log.info("measuring")
         stage.backend.alarm.measure(stage.key)
+        stage.backend.influence.ask(stage.key, "person", str(SECOND))
+        stage.backend.influence.weigh(stage.key, lambda _done, _total: None)
         port = free_port()
         server = uvicorn.Server(uvicorn.Config(stage.app, port=port, log_level="error"))
         thread = threading.Thread(target=server.run, daemon=True)
@@ -77,6 +86,9 @@ with (
             time.sleep(0.05)
         with opened_browser(missing) as browser:
             for name, (path, scheme, height) in SHOTS.items():
+                if path == "/lost-labels":
+                    renamed = CONFIG.replace(f'value="{LABELS[-1]}"', 'value="leukocyte"')
+                    lost_labels.put_label_config(stage.backend.store, stage.key, renamed, time.time())
                 watched = Watched(browser, color_scheme=scheme)
                 watched.page.set_viewport_size({"width": 1000, "height": height})
                 watched.page.goto(

@@ -85,9 +85,24 @@ _CONTAINERS = (
     "needs a container engine; docker/README.md says what was tried, tests/test_docker.py reads the files"
 )
 _ALL_TESTS = "all tests; this is one of them"
+_BENCHMARKS = "needs weights and data; tests/backend/test_cli_protocols.py runs it on tiny trees"
+_LABEL_STUDIO = "tests/label_studio/test_order_of_work.py types it to a real Label Studio"
 _REDIS = "needs a Redis; tests/backend/test_cli_store.py migrates both ways"
 
 ELSEWHERE = {
+    **{
+        f"CHECKPOINT=BAAI/seggpt-vit-large .venv/bin/python -m backend evaluate {arguments}": _BENCHMARKS
+        for arguments in (
+            "COCO2014 --protocol coco20i",
+            "VOC2012 --protocol pascal5i",
+            "FSS-1000 --protocol fss1000",
+            "DAVIS --protocol davis2017",
+        )
+    },
+    "curl -X POST http://localhost:8080/api/token/refresh/ -H 'Content-Type: application/json' "
+    '-d \'{"refresh": "PERSONAL_TOKEN"}\'': _LABEL_STUDIO,
+    "curl -X PATCH http://localhost:8080/api/projects/1/ -H 'Authorization: Bearer ACCESS' "
+    "-H 'Content-Type: application/json' -d '{\"sampling\": \"Uncertainty sampling\"}'": _LABEL_STUDIO,
     "make run": _DEMO,
     'make run ARGS="--port 9091 --label-studio-port 8081"': _DEMO,
     "make run PYTHON=python3.12": _INSTALLS,
@@ -101,6 +116,9 @@ ELSEWHERE = {
     "LABEL_STUDIO_URL=https://labels.example.org LABEL_STUDIO_API_KEY=... "
     "CHECKPOINT=BAAI/seggpt-vit-large BACKEND_HOST=0.0.0.0 make run": _WEIGHTS,
     "CHECKPOINT=BAAI/seggpt-vit-large make run": _WEIGHTS,
+    "python3.11 -m venv .venv-playground": _INSTALLS,
+    ".venv-playground/bin/python -m pip install -r requirements-playground.txt": _INSTALLS,
+    ".venv-playground/bin/python -m backend playground": "needs Gradio; tests/backend/test_playground.py starts it where it is",
     ".venv/bin/python -m model.pretraining": "fetches packages and trains for hours; --help is run",
     ".venv/bin/python -m backend serve --host 0.0.0.0": _FOR_LONG,
     "python -m backend serve --host 0.0.0.0": _FOR_LONG,

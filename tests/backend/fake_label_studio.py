@@ -133,11 +133,13 @@ class FakeLabelStudio(LoopbackServer):
             (r"GET /api/current-user/whoami", lambda request: as_json({"id": 1, "email": "a@example.com"})),
             (r"GET /api/projects/", self._list_projects),
             (r"GET /api/projects/(\d+)/", self._show_project),
+            (r"PATCH /api/projects/(\d+)/", self._patch_project),
             (r"GET /api/projects/(\d+)/export", self._export),
             (r"GET /api/tasks/", self._list_tasks),
             (r"GET /api/tasks/(\d+)/", self._show_task),
             (r"GET /api/predictions/", self._list_predictions),
             (r"POST /api/predictions/", self._create_prediction),
+            (r"PATCH /api/predictions/(\d+)/", self._patch_prediction),
             (r"DELETE /api/predictions/(\d+)/", self._delete_prediction),
             (r"GET /api/ml/", lambda request: as_json(self._of_project(self.backends, request))),
             (
@@ -201,6 +203,20 @@ class FakeLabelStudio(LoopbackServer):
             return problem(404, "No Project matches the given query.")
         return as_json(self._project(int(number)))
 
+    def _patch_project(self, request: Request, number: str) -> Answer:
+        if int(number) not in self.projects:
+            return problem(404, "No Project matches the given query.")
+        version = request.json.get("model_version", "")
+        known = {row["title"] for row in self.backends if row["project"] == int(number) and "title" in row}
+        known |= {
+            row["model_version"] for row in self.stored_predictions.values() if row["project"] == int(number)
+        }
+        if version not in {"", self.projects[int(number)]["model_version"], *known}:
+            why = "Model version doesn't exist either as live model or as static predictions."
+            return as_json({"validation_errors": {"model_version": [why]}}, 400)
+        self.projects[int(number)].update(request.json)
+        return as_json(self._project(int(number)))
+
     def _project(self, number: int) -> dict[str, Any]:
         tasks = [task for task in self.tasks.values() if task["project"] == number]
         annotations = [item for item in self.annotations.values() if item["project"] == number]
@@ -222,7 +238,9 @@ class FakeLabelStudio(LoopbackServer):
         skipped = [item for item in annotations if item["was_cancelled"]]
         predictions = [item for item in self.stored_predictions.values() if item["task"] == task["id"]]
         counts = {"total_annotations": len(annotations) - len(skipped), "cancelled_annotations": len(skipped)}
-        return {**task, **counts, "total_predictions": len(predictions), "drafts": []}
+        needed = self.projects[task["project"]]["maximum_annotations"]
+        labeled = counts["total_annotations"] >= needed  # a skipped one comes again, for others
+        return {**task, **counts, "is_labeled": labeled, "total_predictions": len(predictions), "drafts": []}
 
     def _list_tasks(self, request: Request) -> Answer:
         if int(request.query["project"]) not in self.projects:
@@ -300,6 +318,12 @@ class FakeLabelStudio(LoopbackServer):
         self.stored_predictions[number] = stored
         task["updated_at"] = self._now()
         return as_json(stored, 201)
+
+    def _patch_prediction(self, request: Request, number: str) -> Answer:
+        if int(number) not in self.stored_predictions:
+            return problem(404, "No Prediction matches the given query.")
+        self.stored_predictions[int(number)].update(request.json)
+        return as_json(self.stored_predictions[int(number)])
 
     def _delete_prediction(self, request: Request, number: str) -> Answer:
         gone = self.stored_predictions.pop(int(number), None)

@@ -22,6 +22,8 @@ def pages(stage: Stage) -> list[str]:
         f"{project}/tunings",
         f"{project}/prompts",
         f"{project}/alarm",
+        f"{project}/influence",
+        f"{project}/lost-labels",
     ]
 
 

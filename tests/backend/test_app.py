@@ -217,9 +217,9 @@ def test_while_a_request_is_answered_background_work_is_told_and_afterwards_no_m
     seen = []
     really = stage.backend.predictor.predict
 
-    def predict(*arguments: Any) -> Any:
+    def predict(*arguments: Any, **options: Any) -> Any:
         seen.append(stage.backend.store.held(PREDICTING))
-        return really(*arguments)
+        return really(*arguments, **options)
 
     monkeypatch.setattr(stage.backend.predictor, "predict", predict)
     stage.predict(*stage.blobs(1, first=2))
@@ -233,9 +233,9 @@ def test_who_waited_for_a_turn_has_less_time_left(stage: Stage, monkeypatch: pyt
     deadlines = []
     really = stage.backend.predictor.predict
 
-    def predict(snapshot: Any, tasks: Any, deadline: float) -> Any:
+    def predict(snapshot: Any, tasks: Any, deadline: float, **options: Any) -> Any:
         deadlines.append(deadline)
-        return really(snapshot, tasks, deadline)
+        return really(snapshot, tasks, deadline, **options)
 
     monkeypatch.setattr(stage.backend.predictor, "predict", predict)
     moments = iter(range(100, 200))

@@ -126,6 +126,30 @@ def test_a_pinned_version_is_a_warning(healthy: Stage) -> None:
     assert "pinned" in said(found(healthy, "warning"))
 
 
+@pytest.mark.parametrize(
+    ("fields", "finding"),
+    [
+        ({"model_version": "seggpt-x-r3"}, ""),
+        ({"model_version": "SegGPT"}, "cannot be sorted by score yet: its model version is 'SegGPT'"),
+        ({"model_version": ""}, "choose the newest predictions"),
+        ({"model_version": "sam-1"}, "which ORDER_BY_SCORE leaves alone"),
+        ({"model_version": "", "show_collab_predictions": False}, "uses no predictions"),
+        ({"model_version": "seggpt-x-r3", "sampling": "Uniform sampling"}, "goes by 'Uniform sampling'"),
+        ({"model_version": "seggpt-x-r3", "sampling": None}, "docs/order_of_work.md"),
+    ],
+)
+def test_what_keeps_a_project_from_being_sorted_by_score_is_a_warning(
+    healthy: Stage, fields: dict[str, Any], finding: str
+) -> None:
+    healthy.label_studio.backends[0]["title"] = "SegGPT"
+    project = healthy.label_studio.projects[healthy.project]
+    project.update({"sampling": "Uncertainty sampling", **fields})
+    warnings = found(healthy, "warning", order_by_score=True)
+    assert [finding in said([warning]) for warning in warnings] == ([True] if finding else [])
+    if not finding:
+        assert "can be sorted by the scores of seggpt-x-r3" in said(found(healthy, "ok", order_by_score=True))
+
+
 def test_a_backend_that_is_not_connected_is_an_error(healthy: Stage) -> None:
     healthy.label_studio.backends.clear()
     assert "not connected" in said(found(healthy, "error"))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from backend.cli import evaluation, examples, predicting, prompts, serving, store, tasks, tuning  # noqa: F401
+from backend.cli import evaluation, examples, playground, predicting, prompts, serving, store, tasks, tuning  # noqa: F401
 from backend.cli.main import app
 from tests.backend import documented
 from tests.backend.stage import Run, Stage, blob, brush, png

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from backend import dropped
+from backend import dropped, reading_again
 from backend.errors import NotFound
 from backend.store import StoredExample
 from backend.store.leases import leased
@@ -141,7 +141,7 @@ def test_putting_one_label_back_leaves_the_others_out(stage: Stage) -> None:
 def test_nothing_is_put_back_while_the_worker_learns(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     key = example_of(stage, stage.approve(1)).info.key
     drop(stage, key)
-    monkeypatch.setattr(dropped, "_PATIENCE", 0.0)
+    monkeypatch.setattr(reading_again, "_PATIENCE", 0.0)
     with leased(stage.backend.store, f"learn:{stage.key}", 30.0) as taken:
         assert taken
         assert "try again" in put_back(stage, key, 409)["detail"]

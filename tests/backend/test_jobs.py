@@ -295,10 +295,10 @@ def test_a_pass_ahead_that_died_with_its_worker_is_begun_again(
     stage.backend.store.set_note(
         f"pass:{stage.key}", str(time.time())
     )  # a step was begun, and then nothing came
-    assert not jobs_module._is_pass_due(stage.backend, stage.key)
+    assert not stage.backend.pre_annotation.is_due(stage.key)
     later = stage.blobs(1, first=30)
     at(time.time() + 61, monkeypatch)
-    assert jobs_module._is_pass_due(stage.backend, stage.key)
+    assert stage.backend.pre_annotation.is_due(stage.key)
     stage.jobs.look()
     assert "pre_annotate" in stage.work()
     assert pushed(stage, later[0]) == 1

@@ -35,14 +35,26 @@ def word(stage: Stage, path: str) -> str:
 def pages(stage: Stage) -> list[str]:
     project = f"/projects/{stage.key}"
     key = stage.backend.store.pool(stage.key)[0].key
-    rest = ("", "/examples", "/prompts", "/tasks", "/tasks/1", "/why?task=1", f"/examples/{key}/picture")
+    rest = (
+        "",
+        "/examples",
+        "/influence",
+        "/lost-labels",
+        "/prompts",
+        "/tasks",
+        "/tasks/1",
+        "/why?task=1",
+        f"/examples/{key}/picture",
+    )
     return ["/", "/doctor", *(project + one for one in rest)]
 
 
 def forms(stage: Stage) -> list[str]:
     key = stage.backend.store.pool(stage.key)[0].key
     parts = (
-        f"examples/{key}/drop", f"examples/{key}/restore", "measure", "tunings", "tunings/1/stop", "tunings/1/resume",
+        f"examples/{key}/drop", f"examples/{key}/restore", f"examples/{key}/pin", f"examples/{key}/unpin", "measure",
+        "influence/preview", "influence/put-away", "influence/acts", "influence/acts/1/restore",
+        "lost-labels/answer", "lost-labels/take-back", "tunings", "tunings/1/stop", "tunings/1/resume",
         "prompts/1/activate", "rollback", "refresh",
     )  # fmt: skip
     return [f"/projects/{stage.key}/{part}" for part in parts]

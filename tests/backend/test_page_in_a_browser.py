@@ -98,6 +98,22 @@ def headings_in_order(page: Page) -> None:
     assert all(later <= earlier + 1 for earlier, later in pairwise(levels))
 
 
+def is_in_order(page: Page) -> None:
+    """A page for everybody: headings, names of all that can be used, nothing wider than the window."""
+    headings_in_order(page)
+    assert page.title()
+    assert page.get_by_role("main").count() == 1
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{page.url} fits"
+    unnamed = page.eval_on_selector_all(
+        "a, button, input:not([type=hidden]), select, img, progress",
+        "all => all.filter(e => !(e.matches(':not(select)') && e.textContent.trim() || e.alt || e.labels?.length"
+        " || e.ariaLabel)).map(e => e.outerHTML)",
+    )
+    assert unnamed == []
+    ids = page.eval_on_selector_all("[id]", "all => all.map(e => e.id)")
+    assert len(ids) == len(set(ids))
+
+
 def test_an_admin_logs_in_sees_the_pool_and_takes_an_example_out_and_back(
     site: Site, watch: Callable[..., Watched]
 ) -> None:
@@ -208,27 +224,101 @@ def test_every_page_is_there_in_light_and_dark_wide_and_narrow(
         for path in (
             "/",
             "/doctor",
-            *(f"/projects/{KEY}{rest}" for rest in ("", "/examples", "/prompts", "/tasks", "/tasks/7")),
+            *(
+                f"/projects/{KEY}{rest}"
+                for rest in ("", "/examples", "/influence", "/lost-labels", "/prompts", "/tasks", "/tasks/7")
+            ),
         ):
             for width in (1200, 360):
                 page.set_viewport_size({"width": width, "height": 800})
                 page.goto(site.address(path))
-                headings_in_order(page)
-                assert page.title()
-                assert page.get_by_role("main").count() == 1
-                assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (
-                    f"{path} fits {width} px"
-                )
-                unnamed = page.eval_on_selector_all(
-                    "a, button, input:not([type=hidden]), img, progress",
-                    "all => all.filter(e => !(e.textContent.trim() || e.alt || e.labels?.length || e.ariaLabel)).map(e => e.outerHTML)",
-                )
-                assert unnamed == []
-                ids = page.eval_on_selector_all("[id]", "all => all.map(e => e.id)")
-                assert len(ids) == len(set(ids))
+                is_in_order(page)
         colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
         shades[scheme] = sum(map(int, colour.removeprefix("rgb(").removesuffix(")").split(",")))
     assert shades["dark"] < 150 < 600 < shades["light"]
+
+
+def test_a_pin_is_set_and_taken_off(site: Site, watch: Callable[..., Watched]) -> None:
+    page = watch().page
+    log_in(site, page, f"/projects/{KEY}/examples")
+    first = page.locator("#pool > li").first
+    first.get_by_role("button", name="Pin the example of task").click()
+    expect(page.get_by_role("status").filter(has_text="is pinned")).to_be_visible()
+    expect(first.locator(".pinned")).to_have_text("pinned")
+    assert [one["pinned"] for one in site.api("/examples")].count(True) == 1
+    first.get_by_role("button", name="Unpin the example of task").click()
+    expect(page.locator(".pinned")).to_have_count(0)
+
+
+def test_a_person_s_influence_is_previewed_taken_out_and_put_back_by_keyboard(
+    site: Site, watch: Callable[..., Watched]
+) -> None:
+    page = watch(color_scheme="dark").page
+    log_in(site, page, f"/projects/{KEY}/influence")
+    page.get_by_label("Without the examples of").focus()
+    page.keyboard.type("user 1")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Without user 1")).to_be_visible()
+    expect(page.locator("#would-go > li")).to_have_count(EXAMPLES)
+    expect(page.get_by_role("button", name="Take them out of use")).to_be_visible()  # nobody reloads
+    expect(page.locator("#said")).to_have_text("It has ended.")
+    page.set_viewport_size({"width": 360, "height": 800})
+    is_in_order(page)
+    page.get_by_role("button", name="Take them out of use").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("status").filter(has_text="out of use")).to_be_visible()
+    assert site.api("/examples") == []
+    expect(page.locator("#acts > li")).to_have_count(1)
+    is_in_order(page)
+    page.get_by_role("button", name="Put all back of user 1").focus()
+    page.keyboard.press("Space")
+    expect(page.get_by_role("status").filter(has_text="being read again")).to_be_visible()
+    until(lambda: len(site.api("/examples")) == EXAMPLES)
+
+
+def test_what_a_lost_label_becomes_is_asked_answered_and_taken_back(
+    site: Site, watch: Callable[..., Watched]
+) -> None:
+    project = site.label_studio.projects[1]
+    before = project["label_config"]
+
+    def say(label_config: str) -> None:
+        project["label_config"] = label_config
+        setup = {
+            "project": KEY, "schema": label_config, "hostname": site.label_studio.url,
+            "access_token": site.label_studio.legacy_token,
+        }  # fmt: skip
+        assert site.served.client.post("/setup", json=setup).status_code == 200
+
+    def taught(target: str) -> int:
+        return sum(one["target"] == target for one in site.api("/examples"))
+
+    say(before.replace('<Label value="cell"/>', '<Label value="round"/><Label value="long"/>'))
+    page = watch().page
+    log_in(site, page, f"/projects/{KEY}")
+    page.get_by_role("link", name="Say what is to become of them").click()
+    expect(page.locator(".status")).to_contain_text("Not answered yet.")
+    page.get_by_label("It was renamed to, or merged into").select_option("round")
+    page.get_by_role("button", name="Move all there").click()
+    expect(page.locator(".status")).to_contain_text("All are round now.")
+    until(lambda: taught("tag/image/round") == EXAMPLES)
+    page.get_by_role("button", name="Take the answer back").click()
+    until(lambda: taught("tag/image/cell") == EXAMPLES)
+    page.reload()
+
+    page.get_by_text("Split it").click()
+    for width in (360, 1200):
+        page.set_viewport_size({"width": width, "height": 800})
+        is_in_order(page)
+    page.get_by_label("becomes").first.select_option("long")
+    page.get_by_role("button", name="Save these choices").click()
+    expect(page.locator(".status")).to_contain_text(f"Split: 1 of {EXAMPLES}")
+    until(lambda: taught("tag/image/long") == 1)
+    say(before)
+    until(lambda: taught("tag/image/cell") == EXAMPLES)
+    page.reload()
+    expect(page.get_by_text("has all labels that examples have")).to_be_visible()
 
 
 def test_without_scripts_everything_can_be_seen_and_done(site: Site, watch: Callable[..., Watched]) -> None:

@@ -36,6 +36,16 @@ def test_a_pixel_of_a_shrunk_mask_is_set_where_half_of_its_area_is() -> None:
     )  # three columns of eight: one and a half of four
 
 
+def test_what_is_thinner_than_half_a_pixel_of_a_stored_mask_does_not_vanish() -> None:
+    """A scratch two pixels wide on a photograph of 4000: it was stored as an empty mask, which teaches nothing."""
+    mask = np.zeros((3000, 4000), bool)
+    mask[1500:1502, 1000:3000] = True
+    small = unpack_mask(pack_mask(mask))
+    assert small.shape == (480, 640)
+    assert small.sum() == pytest.approx(320, abs=2)
+    assert not unpack_mask(pack_mask(np.zeros((3000, 4000), bool))).any()
+
+
 def test_a_mask_and_its_image_are_shrunk_alike() -> None:
     image, mask = blob(1, 900, 1300)
     small, fitted = unpack_image(pack_image(image)), unpack_mask(pack_mask(mask))

@@ -1,11 +1,13 @@
 """The rule that keeps a pool within bounds."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.learner.pool import surplus
+from backend.learner.pool import is_closed, surplus
 from backend.store import ExampleInfo
 from backend.store.records import ApprovalKind
 
@@ -51,6 +53,29 @@ def test_accepted_masks_leave_before_those_that_a_person_drew_or_corrected() -> 
 def test_the_newest_never_leaves_though_it_is_accepted() -> None:
     pool = [example(0, "drawn", 1, 0), example(1, "drawn", 1, 1), example(2, "accepted", 1, 0)]
     assert surplus(pool, 2) == ["0"]
+
+
+def test_a_pinned_example_stays_whatever_comes() -> None:
+    pool = [
+        replace(example(0, "accepted", 1, 0), pinned=True),
+        *(example(n, "drawn", 1, n / 9) for n in (1, 2, 3)),
+    ]
+    assert surplus(pool, 3) == ["2"]
+    assert sorted(surplus(pool, 2)) == ["1", "2"], "the pinned one and the newest are left"
+    assert sorted(surplus(pool, 1)) == ["1", "2", "3"], "where nothing else can leave, the newest does"
+    pinned = [replace(info, pinned=True) for info in pool]
+    assert surplus(pinned, 1) == [], "however small the pool was made meanwhile"
+
+
+def test_a_pool_is_closed_to_what_is_older_than_all_that_stays() -> None:
+    kinds: dict[int, ApprovalKind] = {3: "drawn", 4: "corrected", 5: "accepted"}
+    newer = [replace(example(number, kind), at=f"2026-0{number}") for number, kind in kinds.items()]
+    assert is_closed(newer, 9, "2026-02", 2)
+    assert not is_closed(newer, 9, "2026-02", 3), "an accepted mask makes room"
+    assert not is_closed(newer, 9, "2026-03", 2), "it is as new"
+    assert not is_closed(newer, 4, "2026-02", 2), "its own example makes room for what replaces it"
+    pinned = [replace(example(1), at="2026-01", pinned=True), newer[0]]
+    assert is_closed(pinned, 9, "2026-02", 2), "what is pinned makes no room, however old"
 
 
 @pytest.mark.parametrize("odd", [(), (1.0, 2.0, 3.0)], ids=["none", "of another length"])

@@ -124,6 +124,39 @@ def test_when_the_revision_moves_newer_predictions_replace_ours_and_nobody_else_
     assert ready.backend.store.pushed(ready.key, except_revision=new) == []
 
 
+def test_what_somebody_has_open_is_replaced_under_its_number(ready: Stage) -> None:
+    """It was deleted, and Label Studio refuses an annotation that began with what is gone: HTTP 400 on the submission."""
+    (task,) = ready.blobs(1, first=5)
+    step(ready)
+    ((number, opened),) = [*ready.label_studio.stored_predictions.items()]
+    before = dict(opened)
+    ready.approve(2)
+    ((same, newer),) = [*ready.label_studio.stored_predictions.items()]
+    assert (same, newer["task"], newer["model_version"]) == (number, task, ready.setup())
+    assert newer["model_version"] != before["model_version"]
+    records = ready.backend.store.predictions(ready.key, task)
+    assert [(one.revision, one.pushed) for one in records] == [
+        (newer["model_version"], number),
+        (before["model_version"], None),
+    ]
+
+
+def test_what_somebody_deletes_meanwhile_is_pushed_as_a_new_one(
+    ready: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (task,) = ready.blobs(1, first=5)
+    step(ready)
+    really = ready.backend.predictor.predict
+
+    def predict(*arguments: Any) -> Any:
+        ready.label_studio.stored_predictions.clear()
+        return really(*arguments)
+
+    monkeypatch.setattr(ready.backend.predictor, "predict", predict)
+    ready.approve(2)
+    assert pushed(ready) == [(task, ready.setup())]
+
+
 def test_a_labeled_task_keeps_its_older_prediction(ready: Stage) -> None:
     """Deleting it would blank the `parent_prediction` of the annotation made from it."""
     (task,) = ready.blobs(1, first=5)
@@ -210,8 +243,11 @@ def test_where_label_studio_goes_away_in_the_middle_the_rest_comes_later_and_not
 def test_superseded_predictions_that_cannot_be_deleted_stay_for_now(
     ready: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ready.blobs(1, first=5)
+    (task,) = ready.blobs(1, first=5)
     step(ready)
+    twice = ready.predicted_by(
+        task, ready.setup()
+    )  # as Label Studio stores where a task is opened twice at once
 
     def refuse(_: Any) -> Any:
         raise LabelStudioError("no answer")
@@ -220,6 +256,11 @@ def test_superseded_predictions_that_cannot_be_deleted_stay_for_now(
     ready.approve(2)
     assert len(pushed(ready)) == 2
     assert "stay for now" in caplog.text
+    monkeypatch.undo()
+    ready.segment_by_colour()
+    ready.approve(3)
+    assert pushed(ready) == [(task, ready.setup())]
+    assert twice in ready.label_studio.stored_predictions, "the newest is what somebody may have open"
 
 
 def test_left_overs_that_are_gone_or_cannot_be_predicted_do_not_hold_up_those_behind_them(

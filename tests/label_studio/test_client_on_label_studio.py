@@ -56,6 +56,61 @@ def test_a_project_is_read_and_a_missing_one_has_status_404(client: LabelStudio,
     assert caught.value.status == 404
 
 
+def test_tasks_that_the_stream_may_still_show(
+    label_studio: RunningLabelStudio, client: LabelStudio, project: int
+) -> None:
+    session = label_studio.session
+    tasks = session.import_tasks(project, [{"image": f"s3://b/{i}.png"} for i in range(4)])
+    session.submit(tasks[0], [REGION])
+    session.skip(tasks[1])
+    assert [task["id"] for task in client.unlabeled_tasks(project)] == tasks[2:]
+    assert [task["id"] for task in client.unlabeled_tasks(project, begun=True)] == tasks[1:]
+    session.change_project(project, maximum_annotations=2)
+    found = client.unlabeled_tasks(project, begun=True)
+    assert [(task["id"], task["total_annotations"], task["total_predictions"]) for task in found] == [
+        (task, int(task == tasks[0]), 0) for task in tasks
+    ]
+
+
+def test_a_version_is_shown_where_there_is_a_prediction_of_it(
+    label_studio: RunningLabelStudio, client: LabelStudio, project: int
+) -> None:
+    (task,) = label_studio.session.import_tasks(project, [{"image": "s3://b/1.png"}])
+    with pytest.raises(LabelStudioError) as caught:
+        client.show_version(project, "m1")
+    assert caught.value.status == 400
+    client.create_prediction(task, [REGION], 0.25, "m1")
+    client.show_version(project, "m1")
+    assert client.project(project).model_version == "m1"
+    client.show_version(project, "")
+    assert client.project(project).model_version == ""
+
+
+def test_a_prediction_is_replaced_under_its_number(
+    label_studio: RunningLabelStudio, client: LabelStudio, project: int
+) -> None:
+    """An annotation that began with one that is gone is refused; with one that was replaced, it is not."""
+    session = label_studio.session
+    task, other = session.import_tasks(project, [{"image": f"s3://b/{i}.png"} for i in range(2)])
+    number = client.create_prediction(task, [], 0.25, "m1")
+    client.replace_prediction(number, task, [REGION], 0.75, "m2")
+    (held,) = client.predictions(task)
+    assert (held["id"], held["result"], held["score"], held["model_version"]) == (
+        number,
+        [REGION],
+        0.75,
+        "m2",
+    )
+    assert session.submit(task, [REGION], parent_prediction=number)
+    gone = client.create_prediction(other, [], 0.25, "m1")
+    client.delete_predictions([gone])
+    with pytest.raises(LabelStudioError, match="Invalid pk"):
+        session.submit(other, [REGION], parent_prediction=gone)
+    with pytest.raises(LabelStudioError) as caught:
+        client.replace_prediction(gone, other, [REGION], 0.75, "m2")
+    assert caught.value.status == 404
+
+
 def test_unlabeled_chosen_and_exported_tasks(
     label_studio: RunningLabelStudio, client: LabelStudio, project: int
 ) -> None:

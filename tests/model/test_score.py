@@ -1,6 +1,7 @@
 """Scores: the IoU to expect of a map, and how it is set right by masks that are known."""
 
 from collections.abc import Sequence
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from model import score
 from model.edges import ProbabilityMap
 from model.evaluation import EvaluationError
 from model.example import Example
-from model.score import Calibration, calibrate, expected_iou
+from model.score import LOST, Absence, Calibration, absence, calibrate, expected_iou
 from model.seggpt import SegGPT
 from model.segmenter import Query, Segmenter
 
@@ -104,6 +105,103 @@ def test_what_does_not_pair_up_is_refused() -> None:
         calibrate([0.5, 0.6], [0.5])
 
 
+# -- is it there at all? -----------------------------------------------------------------------------------------------
+FINDS = [(0.9, 0.8), (0.85, 0.9), (0.92, 0.6), (0.88, 0.7), (0.9, 0.95), (0.86, 0.8)]
+FALSE = [0.3, 0.4, 0.5, 0.35, 0.45, 0.2, 0.6, 0.89]
+
+
+def test_what_lies_below_every_mask_worth_keeping_is_taken_for_wrong() -> None:
+    rule = absence(FINDS, FALSE, 1.0)
+    assert 0.6 < rule.below <= 0.85
+    assert [rule.hides(raw) for raw in (0.3, 0.6, 0.85, 0.95)] == [True, True, False, False]
+    assert 0.8 < rule.score < 1
+
+
+@pytest.mark.parametrize(
+    ("seen", "absent", "odds"),
+    [
+        ([], FALSE, 1.0),
+        (FINDS[:4], FALSE, 1.0),
+        ([(raw, 0.49) for raw, _ in FINDS], FALSE, 1.0),
+        (FINDS, [], 0.0),
+        (FINDS, [0.3], 1.0),
+        (FINDS, [0.9, 0.87, 0.95, 0.92, 0.3], 1.0),
+        (FINDS, FALSE, LOST / 2),
+        ([*FINDS, (0.1, 0.9)], FALSE, 1.0),
+        ([*FINDS, (0.2, 0.4)], FALSE, 1.0),
+    ],
+    ids=[
+        "no masks",
+        "too few masks",
+        "none worth keeping",
+        "nothing found without it",
+        "one picture without it",
+        "not told apart",
+        "seldom without it",
+        "a good mask with a low figure",
+        "a poor one that is much of all",
+    ],
+)
+def test_where_it_is_not_known_or_brings_nothing_all_is_shown(
+    seen: list[tuple[float, float]], absent: list[float], odds: float
+) -> None:
+    assert absence(seen, absent, odds) == Absence()
+    assert not Absence().hides(0.0)
+
+
+def test_two_pictures_without_it_are_enough_where_both_are_told() -> None:
+    assert absence(FINDS, [0.3, 0.4], 1.0) != Absence()
+
+
+def test_few_or_scattered_figures_bring_a_lower_bound() -> None:
+    close, wide = [0.9, 0.88, 0.92, 0.9, 0.91], [0.9, 0.7, 0.97, 0.85, 0.95]
+    bounds = [
+        absence([(raw, 1.0) for raw in raws], [0.01] * 20, 1.0).below for raws in (wide, wide * 4, close)
+    ]
+    assert bounds == sorted(bounds)
+    assert bounds[0] < bounds[1] - 0.05 <= 0.65
+    assert bounds[2] > 0.8
+
+
+@pytest.mark.parametrize("count", [5, 8, 40])
+def test_with_confidence_no_more_of_the_masks_to_come_are_lost_than_is_allowed(count: int) -> None:
+    random = np.random.default_rng(count)
+    figures = 1 / (1 + np.exp(-random.normal(1.5, 1.0, (2000, count))))
+    bounds = [absence([(raw, 1.0) for raw in row], [0.0] * 20, 1.0).below for row in figures.tolist()]
+    allowed = 1 / (1 + np.exp(-NormalDist(1.5, 1.0).inv_cdf(LOST)))
+    too_many = np.mean(np.array(bounds) > allowed)
+    assert 0.01 < too_many <= LOST + 0.01, "two standard errors of 2000 draws"
+
+
+def test_the_score_of_nothing_shown_is_how_often_that_is_right() -> None:
+    poor = [(0.2, 0.05), (0.3, 0.1)]
+    scores = [
+        absence([*FINDS, *poor], FALSE, 0.1).score,
+        absence([*FINDS, *poor], FALSE, 1.0).score,
+        absence(FINDS, FALSE, 1.0).score,
+        absence(FINDS, FALSE, 9.0).score,
+    ]
+    assert scores == sorted(scores)
+    assert scores[0] < 0.3
+    assert 0.97 < scores[3] < 1
+
+
+@given(
+    seen=st.lists(st.tuples(SHARES, SHARES), max_size=30),
+    absent=st.lists(SHARES, max_size=30),
+    odds=st.floats(0, 100),
+)
+def test_no_measured_mask_worth_keeping_is_hidden_and_of_all_no_more_than_is_allowed(
+    seen: list[tuple[float, float]], absent: list[float], odds: float
+) -> None:
+    rule = absence(seen, absent, odds)
+    assert not any(rule.hides(raw) for raw, true in seen if true >= score.WORTH_KEEPING)
+    hidden = sum(true for raw, true in seen if rule.hides(raw))
+    assert hidden <= LOST * sum(true for _, true in seen) + 1e-9
+    assert 0 <= rule.below <= 1
+    assert 0 <= rule.score <= 1
+
+
 # -- rehearsal ---------------------------------------------------------------------------------------------------------
 class Copier(Segmenter):
     """Finds on every picture the first example's mask, with 0.8; keeps what was asked."""
@@ -155,3 +253,42 @@ def test_where_nothing_was_found_nothing_is_learned_about_masks(small_model: Seg
 def test_one_example_alone_cannot_be_left_out(small_model: SegGPT) -> None:
     with pytest.raises(EvaluationError, match="at least two"):
         score.rehearse([columns(0, 0, 8)], Copier(small_model), 1, [None], 0.5)
+
+
+def test_pictures_without_the_target_are_predicted_by_the_whole_pool(small_model: SegGPT) -> None:
+    copier = Copier(small_model)
+    pool = [columns(number, 0, 16) for number in (100, 100, 100)]
+    pictures = [np.full((32, 32, 3), number, dtype=np.uint8) for number in range(5)]
+    calls = []
+    figures = score.rehearse_absent(
+        pictures, pool, copier, 2, [0.1, 0.9, 0.1], 0.5, lambda done, total: calls.append((done, total))
+    )
+    assert figures == pytest.approx([0.8] * 5)
+    assert [query.context.examples[0] for query in copier.asked] == [pool[1]] * 5
+    assert {len(query.context) for query in copier.asked} == {2}
+    assert [int(query.image[0, 0, 0]) for query in copier.asked] == [0, 1, 2, 3, 4]
+    assert calls == [(4, 5), (5, 5)]
+
+
+def test_where_nothing_was_found_there_is_no_figure(small_model: SegGPT) -> None:
+    blank = np.zeros((32, 32, 3), dtype=np.uint8)
+    assert score.rehearse_absent([blank], [columns(0, 0, 0)], Copier(small_model), 1, [None], 0.5) == []
+    assert score.rehearse_absent([], [columns(0, 0, 8)], Copier(small_model), 1, [None], 0.5) == []
+
+
+def test_small_objects_are_rehearsed_with_the_nearer_look_that_they_are_predicted_with(
+    small_model: SegGPT,
+) -> None:
+    def small(number: int) -> Example:
+        mask = np.zeros((256, 256), dtype=np.bool_)
+        mask[100:108, 100:108] = True
+        return Example(f"small/{number}", np.full((256, 256, 3), number, dtype=np.uint8), mask)
+
+    pool = [small(number) for number in range(9)]
+    asked = []
+    for nearer in (False, True):
+        copier = Copier(small_model)
+        score.rehearse(pool, copier, 8, [None] * 9, 0.5, nearer=nearer)
+        score.rehearse_absent([pool[0].image], pool, copier, 8, [None] * 9, 0.5, nearer=nearer)
+        asked.append(len(copier.asked))
+    assert asked == [10, 20], "each picture's one tile that shows anything, too"

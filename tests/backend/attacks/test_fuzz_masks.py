@@ -11,6 +11,7 @@ from backend import brush_rle, regions
 from backend.errors import RegionError
 from backend.label_config import Kind, LabelConfig, Target
 from backend.learner import annotations
+from backend.lost_labels import LostLabel, LostLabels
 from tests.backend.attacks.fuzzing import STRANGE, inputs, recorded, trying, wrong
 
 HEIGHT, WIDTH = 12, 17
@@ -113,6 +114,8 @@ def test_an_annotation_with_something_wrong_in_it_counts_or_does_not(annotation:
         if not isinstance(annotation, dict) or not annotations.counts(annotation, "submitted", True):
             return
         config = LabelConfig(tuple(TARGETS))
-        approval = annotations.approval("1.1", {"id": 1}, annotation, config)
+        gone = Target("gone", "image", "cell", "brush", "image")
+        lost = LostLabels(config, [LostLabel(gone, 0.0, "move", TARGETS[0].id)])
+        approval = annotations.approval("1.1", {"id": 1}, annotation, config, lost)
         assert len(approval.digest) == 32
         assert approval.kind in ("drawn", "corrected", "accepted")

@@ -16,6 +16,7 @@ from backend.store import (
     Change,
     ExampleInfo,
     KeptIoU,
+    PredictedFrame,
     PredictionRecord,
     PromptRecord,
     StoredExample,
@@ -126,6 +127,9 @@ def fill(store: RedisStore) -> None:
     store.add_event(PROJECT, "A", {}, 1.0)
     store.put_approval(AN_APPROVAL, [an_example("k1"), an_example("k2", "a:b%3A")])
     store.put_prediction(PredictionRecord(PROJECT, 7, "r:1", 1.0, 0.5, {}, {"Cat": b"mask"}, 43))
+    store.put_frames(
+        PROJECT, 7, [PredictedFrame(PROJECT, "a:b", 7, "c:d", 1.0, 0.5, 1.0, b"image", b"mask")], 9
+    )
     store.add_kept([KeptIoU(PROJECT, 7, 70, "Cat", "r1", 0.5, 1.0)])
     store.set_task_states([TaskState(PROJECT, 7, "done", "", "r1", 1.0)])
     store.set_note("seen", "yes")

@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 
 from backend.errors import StoreError
-from backend.store import PredictionRecord, TaskState, WaitingTasks
+from backend.store import (
+    Approval,
+    ExampleInfo,
+    PredictionRecord,
+    StoredExample,
+    TaskState,
+    WaitingTasks,
+)
 from backend.store import redis as engine
 from backend.store.migrate import migrate, place
 from backend.store.redis import RedisStore
@@ -99,7 +106,20 @@ class TestAnOldStore:
             assert store.drop_superseded(HERE, before=1000.0) == 2
             assert store.drop_superseded(THERE, before=1000.0) == 1
             assert [one.revision for one in store.predictions(HERE, 7)] == ["r3"]
-        assert version(redis_server) == VERSION == 2
+        assert version(redis_server) == VERSION == 3
+
+    def test_none_of_its_examples_is_pinned_until_somebody_does(self, redis_server: RedisServer) -> None:
+        example = StoredExample(ExampleInfo("k1", HERE, "Cat", 7, 70, "drawn", 5, "", 0.5), b"image", b"mask")
+        with closing(RedisStore(redis_server.url)) as store:
+            store.put_approval(Approval(HERE, 7, 70, "drawn", 5, "", "digest"), [example])
+        with redis_server.client() as client:
+            assert client.hdel(f"{PREFIX}example:k1", "pinned", "sequence", "frame") == 3
+            client.set(f"{PREFIX}version", 2)
+        with closing(RedisStore(redis_server.url)) as store:
+            assert store.pool(HERE) == [example.info]
+            store.pin_examples(["k1"], True)
+            assert [info.pinned for info in store.pool(HERE)] == [True]
+        assert version(redis_server) == VERSION
 
     def test_of_many_tasks_none_is_passed_over(self, redis_server: RedisServer) -> None:
         wanted = made_old(redis_server, fill_with_many)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,11 @@ class TestVersions:
             at = "2026-03-01T12:00:00.500000Z"
             assert store.approvals(PROJECT) == [Approval(PROJECT, 7, 70, "drawn", 5, at, "digest", 3.25)]
             info = ExampleInfo("k1", PROJECT, "Cat", 7, 70, "drawn", 5, at, 0.25, b"\x00\xff", 0.5)
+            if version(dump) >= 3:  # that one was pinned, and a frame of a sequence
+                info = replace(info, pinned=True, sequence="clip", frame=12.5)
+                frame = store.frame_before(PROJECT, "Cat", "clip", 14.0)
+                assert frame is not None
+                assert (frame.task, frame.image) == (8, b"\x89PNG image")
             assert store.pool(PROJECT) == [info]
             assert store.examples(["k1"]) == {"k1": StoredExample(info, b"\x89PNG image", b"\x89PNG mask")}
             predicted = PredictionRecord(
@@ -207,6 +213,12 @@ class TestVersions:
         for file in (path, tmp_path / "new.sqlite3"):
             SqliteStore(file).close()
         assert tables(path) == tables(tmp_path / "new.sqlite3")
+
+    def test_the_arrays_stay_behind_all_that_lists_read(self, path: Path) -> None:
+        """SQLite reads a row's columns in order: a column behind the arrays makes every list read them."""
+        with closing(SqliteStore(path)) as store, store._database.reading() as connection:
+            columns = [name for _, name, *_ in connection.execute("PRAGMA table_info(examples)")]
+        assert columns[-2:] == ["image", "mask"]
 
     def test_a_store_from_before_tunings_opens_with_none_and_takes_the_first(self, path: Path) -> None:
         undump(GOLDEN / "version_1.sql", path)

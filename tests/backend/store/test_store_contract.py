@@ -266,6 +266,29 @@ class TestExamples:
         assert {info.key: info.score for info in store.pool(HERE)} == {"k1": 0.625, "k2": 0.0, "k3": None}
         assert store.examples(["k1"])["k1"].info.score == 0.625
 
+    def test_examples_are_pinned_and_unpinned_and_unknown_keys_ignored(self, store: Store) -> None:
+        store.put_approval(approval(), [example("k1"), example("k2", pinned=True), example("k3")])
+        assert store.pin_examples(["k1", "k2", "nobody"], True) == 2
+        assert {info.key: info.pinned for info in store.pool(HERE)} == {"k1": True, "k2": True, "k3": False}
+        assert store.pin_examples(["k2"], False) == 1
+        assert store.pin_examples([], True) == 0
+        pinned = [(one.info.key, one.info.pinned) for one in store.examples(["k1", "k2"]).values()]
+        assert sorted(pinned) == [("k1", True), ("k2", False)]
+
+    def test_what_replaces_a_pinned_example_of_its_label_is_pinned(self, store: Store) -> None:
+        cat, dog = "tag/image/Cat", "tag/image/Dog"
+        store.put_approval(approval(), [example("k1", target=cat), example("k2", target=dog)])
+        store.pin_examples(["k1"], True)
+        corrected = [
+            example("k3", target=cat),
+            example("k4", target=dog),
+            example("k5", target="tag/image/Cow"),
+        ]
+        store.put_approval(approval(digest="corrected"), corrected)
+        assert {info.key: info.pinned for info in store.pool(HERE)} == {"k3": True, "k4": False, "k5": False}
+        store.put_approval(approval(71), [example("k6", 71, target=cat)])
+        assert [info.key for info in store.pool(HERE) if info.pinned] == ["k3"]
+
 
 class TestSharing:
     def test_what_one_wrote_another_reads_at_once(self, open_store: OpenStore) -> None:

@@ -15,6 +15,7 @@ from backend.store import (
     Approval,
     ExampleInfo,
     KeptIoU,
+    PredictedFrame,
     PredictionRecord,
     PromptRecord,
     Store,
@@ -77,6 +78,8 @@ def _teach(store: Store, project: str) -> None:
     store.withdraw(project, [71])
     store.drop_examples([f"{project}/70/0"])
     store.score_examples({f"{project}/70/1": 2 / 3})
+    store.pin_examples([f"{project}/70/1"], True)
+    store.place_examples({f"{project}/70/1": ("clip:1", 0.1 + 0.2)})
     store.add_kept([KeptIoU(project, 7, 70, target, "r1", 0.1, 1e9 + 0.1) for target in TARGETS])
     store.set_task_states([TaskState(project, 7, "failed", "the image: 404", "r1", 12.5)])
 
@@ -93,6 +96,12 @@ def _predict(store: Store, project: str) -> None:
         store.put_prediction(PredictionRecord(project, 7, revision, at, 1 / 3, context, masks, pushed, 0.1))
     store.put_prediction(PredictionRecord(project, 8, "r2", 1.0, 0.0, {}, {}, 10))
     store.forget_pushed(project, [10])
+    for task in (7, 8):
+        pictures = b"\x89PNG\x00\xff\r\n", b""
+        frames = [
+            PredictedFrame(project, target, task, "clip:1", 1 / 3, 0.1, 1e9, *pictures) for target in TARGETS
+        ]
+        store.put_frames(project, task, frames, keep=3)
 
 
 def _tune(store: Store, project: str) -> None:
@@ -124,6 +133,7 @@ def observed(store: Store) -> list[Any]:
         seen += [store.predictions(project, task) for task in (7, 8)]
         seen += [store.predicted_tasks(project, revision) for revision in ("r:1", "r2")]
         seen += [store.pushed(project), store.pushed(project, except_revision="r2")]
+        seen += [store.frame_before(project, target, "clip:1", 1.0) for target in TARGETS]
         seen += [store.kept(project), store.task_states(project), store.prompts.prompts(project)]
         seen += [store.prompts.prompt_content(project, number) for number in (1, 2, 3)]
     return seen

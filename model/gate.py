@@ -24,8 +24,8 @@ from model.example import Context, Example, Prompt
 from model.segmenter import Query, Segmenter
 from model.tuning import FEWEST, Tuned, Tuning, TuningConfig, TuningError, TuningProgress, require
 
-COMPANIONS = 3
-"""Examples beside a prompt where both are used: together half the price of eight."""
+COMPANIONS = 2
+"""Examples beside a prompt where both are used: together less than half the price of eight."""
 
 FOLDS = 3
 PAIR = 2  # examples with which a fold's prompt can be tuned: one trains, one chooses
@@ -75,7 +75,7 @@ class Verdict:
 
     @property
     def uses(self) -> Use:
-        """The better use; companions only where they add more than `MARGIN`, as they cost three prompts more."""
+        """The better use; companions only where they add more than `MARGIN`, as they cost two prompts more."""
         return "both" if self.both_iou > self.prompt_iou + MARGIN else "prompt"
 
     @property

@@ -1,5 +1,6 @@
 """Whether a candidate is to be used: the gate's figures to a decision and a sentence; knows no store."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ from model.gate import Verdict
 EVERYTHING = -1.0
 """The gate that lets everything through."""
 
+_CHANCE = 0.15  # how much the IoU of one mask with what was found of another may be there by chance
 _SIDE = 64  # masks are compared with the one that never looks at this size
 
 
@@ -47,10 +49,12 @@ def decide(verdict: Verdict, blind: float, gate: float, withdrawn: Sequence[str]
     measured = f"{measured}, on masks that neither had seen ({verdict.masks} judged)"
     if verdict.gain < gate:
         return False, f"Not good enough: {measured}; TUNE_GATE asks for {gate:+.2f}."
-    if gate > EVERYTHING and verdict.tuned_iou <= blind:
+    least = blind + _CHANCE / math.sqrt(max(verdict.masks, 1))  # a mean varies less, the more masks it is of
+    if gate > EVERYTHING and verdict.tuned_iou <= least:
         return (
             False,
-            f"Not good enough: {measured}, but {blind:.2f} is reached without looking at the picture.",
+            f"Not good enough: {measured}, but {blind:.2f} is reached without looking at the picture, and up to "
+            f"{least:.2f} by chance.",
         )
     if withdrawn:
         return (

@@ -57,6 +57,8 @@ def test_pictures_of_other_sizes_are_compared_by_place() -> None:
         (Verdict(9, 0.6, 0.59, 0.5), 0.1, -0.05, (), True, "At least as good"),
         (Verdict(9, 0.6, 0.63, 0.5), 0.1, 0.05, (), False, "TUNE_GATE asks for +0.05"),
         (Verdict(9, 0.1, 0.12, 0.1), 0.2, 0.0, (), False, "0.20 is reached without looking at the picture"),
+        (Verdict(9, 0.1, 0.24, 0.1), 0.2, 0.0, (), False, "up to 0.25 by chance"),
+        (Verdict(36, 0.1, 0.24, 0.1), 0.2, 0.0, (), True, "At least as good"),
         (Verdict(9, 0.9, 0.1, 0.1), 0.2, -1.0, (), True, "At least as good"),
         (Verdict(9, 0.5, 0.6, 0.5), 0.1, 0.0, ("k",), False, "1 of its examples were withdrawn"),
         (Verdict(9, 0.1, 0.6, 0.5, 0.7, 0.65), 0.1, 0.0, (), False, "0.65 against 0.70 by the prompt in use"),

@@ -24,7 +24,7 @@ from model.segmenter import Segmenter
 log = logging.getLogger(__name__)
 
 _BYTES = 128 * 2**20  # decoded examples and prompts kept
-_RENEWED = 32 * 2**20  # of them, after which what is free is given back
+_RENEWED = 8 * 2**20  # of them, after which what is free is given back
 _DESCRIBED = 64  # descriptors of query images kept, so that several targets share one
 
 

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -18,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from model import retrieval
+from model import retrieval, zoom
 from model.evaluation import THRESHOLD, iou
 from model.example import Context, Example, Prompt
 from model.segmenter import Query, Segmenter
@@ -109,6 +110,7 @@ class GatedTuning:
         config: TuningConfig | None = None,
         shots: int = 8,
         incumbent: Incumbent | None = None,
+        nearer: bool = False,
     ) -> None:
         """Plan the folds.
 
@@ -118,6 +120,7 @@ class GatedTuning:
             config: of every part.
             shots: examples of the context that the prompt would replace.
             incumbent: what is in use, if a prompt is.
+            nearer: whether examples alone would get a nearer look at small objects, as `model.zoom` decides.
 
         Raises:
             TuningError: if there are fewer than `FEWEST` examples.
@@ -128,6 +131,7 @@ class GatedTuning:
         self._examples = sorted(examples, key=lambda example: example.key)
         self._shots = shots
         self._incumbent = incumbent
+        self._nearer = nearer
         order = np.random.default_rng(self.config.seed).permutation(len(examples))
         self._folds = [[int(index) for index in order[fold::FOLDS]] for fold in range(FOLDS)]
         self._descriptors = np.stack([segmenter.describe(example.image) for example in self._examples])
@@ -198,14 +202,15 @@ class GatedTuning:
     def _judge(self, fold: Sequence[int], others: Sequence[int], tuned: Tuned, watch: OnStep) -> bool:
         """Segment the fold's masks in every way; False where it was stopped."""
         candidate = tuned.prompt("candidate")
+        maps = partial(zoom.maps, self._segmenter) if self._nearer else self._segmenter.maps
         for index in fold:
             for way, context in self._contexts(index, others, candidate):
                 if not math.isnan(self._found[index, way]):
                     continue
                 began = time.perf_counter()
                 example = self._examples[index]
-                probability = self._segmenter.segment([Query(example.image, context())])[0]
-                self._found[index, way] = iou(probability > THRESHOLD, example.mask)
+                [likely] = maps([Query(example.image, context())])
+                self._found[index, way] = iou(likely.whole() > THRESHOLD, example.mask)
                 self._judging[0] += time.perf_counter() - began
                 self._judging[1] += 1
                 if not watch(self.progress):
@@ -273,7 +278,7 @@ class GatedTuning:
         parts = {
             "origin.weights": (self._segmenter.identity, self._segmenter.image_size),
             "origin.examples": tuple(example.key for example in self._examples),
-            "origin.settings": (self.config, self._shots),
+            "origin.settings": (self.config, self._shots, self._nearer),
             "origin.incumbent": known and (known.prompt.key, known.uses, sorted(known.seen)),
         }
         return {

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from backend import revision, unpacking
+from backend.calibrations import read_whole
 from backend.errors import BackendError, NotFound, Refused, StoreError
 from backend.label_config import Target
 from backend.prompts.judging import blind_iou, decide
@@ -209,7 +210,9 @@ class Tunings:
     def _gated(self, snapshot: Snapshot, target: Target, examples: Sequence[Example]) -> GatedTuning:
         config = TuningConfig(steps=self._settings.tune_steps)
         incumbent = self._incumbent(snapshot, target)
-        return GatedTuning(self._segmenter, examples, config, self._settings.shots, incumbent)
+        whole = read_whole(self._store, snapshot.project, self._segmenter.identity)
+        nearer = self._settings.zoom == "auto" and target.id not in whole
+        return GatedTuning(self._segmenter, examples, config, self._settings.shots, incumbent, nearer)
 
     def _goes_on(self, tuning: TuningRecord) -> bool:
         """Whether what was kept of a tuning still fits: nothing that it learns from was withdrawn meanwhile."""

@@ -75,6 +75,22 @@ def test_a_judged_mask_neither_trained_nor_chose_its_prompt_nor_is_in_its_contex
     assert sum(len(query.context.examples) == 4 for query in recorder.asked) == len(examples)
 
 
+@pytest.mark.parametrize("nearer", [False, True])
+def test_examples_get_the_nearer_look_that_they_would_get_without_a_prompt(
+    recorder: Recorder, nearer: bool
+) -> None:
+    """Else a prompt, which gets none, could take the place of examples that find small objects better."""
+    examples = []
+    for example in pool(4):
+        image, mask = np.full((200, 250, 3), 30, np.uint8), np.zeros((200, 250), np.bool_)
+        image[80:120, 100:150], mask[80:120, 100:150] = example.image, example.mask
+        examples.append(replace(example, image=image, mask=mask))
+    judged(GatedTuning(recorder, examples, QUICK, nearer=nearer))
+    close = [query for query in recorder.asked if query.image.shape != (200, 250, 3)]
+    assert bool(close) == nearer
+    assert all(query.context.prompt is None for query in close)
+
+
 def test_the_incumbent_is_judged_by_masks_that_it_has_not_seen(recorder: Recorder) -> None:
     examples = pool(9)
     prompt = Prompt("in use", blank(recorder.image_size), blank(recorder.image_size))

@@ -11,6 +11,8 @@ import pytest
 from markupsafe import escape
 from PIL import Image
 
+from backend.admin import acceptance
+from backend.admin.acceptance import Acceptance
 from backend.admin.answers import take
 from backend.findings import Finding, Findings, write_findings
 from backend.headers import HEADERS
@@ -158,7 +160,23 @@ def test_figures_prompts_and_revisions_are_drawn_and_listed(judged: Stage) -> No
     assert len(rows) == shown.count('class="mark') + 1
     assert "1.00" in said(rows[0])
     assert "cell: not clear." in said(shown) or "cell: you can stop here." in said(shown)
-    assert "Too early to tell" in said(shown), "four were drawn, five are needed"
+    assert "Too early to tell: 4 annotations" in said(shown), "five are needed"
+    assert "Too early to tell: 14 of 61 submissions" in said(shown)
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (Acceptance(140, 0.87, 96, 93, 0.921, "found"), "0.87 or more: 93 of the last 96 were submitted unchanged"),
+        (Acceptance(140, None, None, None, None, "none"), "kept unchanged in 90.0 % of all cases (the last 140"),
+    ],
+)  # fmt: skip
+def test_what_can_be_accepted_in_bulk_is_said_in_words(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, found: Acceptance, words: str
+) -> None:
+    stage.setup()
+    monkeypatch.setattr(acceptance, "accept_from", lambda _submissions: found)
+    assert words in said(show(stage))
 
 
 def test_the_doctor_says_in_words_what_it_found(stage: Stage) -> None:

@@ -5,7 +5,6 @@ Works in short steps, so that it gives way: a step says as a value whether more 
 
 import logging
 import time
-import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,6 +18,7 @@ from backend.protocol import project_number
 from backend.revision import Snapshot
 from backend.settings import Settings
 from backend.store import Store, TaskState
+from backend.store.leases import claimed
 from backend.store.records import TaskStatus
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ STEP_TASKS = 8
 PREDICTING = "predict:"
 """Prefix of the leases that are held while a request is answered."""
 
-_CLAIM_SECONDS = 300.0  # after which a task that a dead worker was at is free
+_CLAIM_SECONDS = 20.0  # renewed all the time; after which a task that a dead worker was at is free
 _STEP_SECONDS = 5.0  # after which a step takes up no further task
 _PAGE = 100  # tasks asked for at once
 _PASS_EVERY = 600.0  # a pass now and then finds what failed or was not announced
@@ -235,15 +235,10 @@ class PreAnnotation:
 
     def _push(self, snapshot: Snapshot, tasks: Sequence[Mapping[str, Any]]) -> Step:
         """Predict and push those of the tasks that nobody else is at; the others are left."""
-        owner = uuid.uuid4().hex
         names = {task["id"]: f"task:{snapshot.project}:{task['id']}" for task in tasks}
-        mine = [task for task in tasks if self._store.acquire(names[task["id"]], owner, _CLAIM_SECONDS)]
-        taken = [task["id"] for task in tasks if task not in mine]
-        try:
-            step = self._push_mine(snapshot, mine)
-        finally:
-            for task in mine:
-                self._store.release(names[task["id"]], owner)
+        with claimed(self._store, names.values(), _CLAIM_SECONDS) as claims:
+            step = self._push_mine(snapshot, [task for task in tasks if names[task["id"]] in claims])
+        taken = [number for number, name in names.items() if name not in claims]
         left = {*step.left, *taken}
         return replace(step, left=tuple(task["id"] for task in tasks if task["id"] in left))
 

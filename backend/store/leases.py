@@ -1,13 +1,46 @@
-"""A lease that is renewed while a block runs; knows only the store's contract."""
+"""Leases that are renewed while a block runs; knows only the store's contract."""
 
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 
 from backend.errors import Refused, StoreError
 from backend.store.contract import Store
+
+
+@contextmanager
+def claimed(store: Store, names: Collection[str], seconds: float) -> Iterator[set[str]]:
+    """Hold leases for as long as the block runs; yields the names of those that were to be had.
+
+    Args:
+        store: where the leases are.
+        names: of the leases.
+        seconds: after which they are free again where this process dies.
+    """
+    owner = uuid.uuid4().hex
+    mine = {name for name in names if store.acquire(name, owner, seconds)}
+    if not mine:
+        yield mine
+        return
+    ended = threading.Event()
+
+    def renew() -> None:
+        while not ended.wait(seconds / 4):
+            for name in mine:
+                with suppress(StoreError):  # a locked store is tried again before the lease runs out
+                    store.acquire(name, owner, seconds)
+
+    thread = threading.Thread(target=renew, name=f"lease {min(mine)}", daemon=True)
+    thread.start()
+    try:
+        yield mine
+    finally:
+        ended.set()
+        thread.join()
+        for name in mine:
+            store.release(name, owner)
 
 
 @contextmanager
@@ -19,25 +52,8 @@ def leased(store: Store, name: str, seconds: float) -> Iterator[bool]:
         name: the lease's name.
         seconds: after which it is free again where this process dies.
     """
-    owner = uuid.uuid4().hex
-    if not store.acquire(name, owner, seconds):
-        yield False
-        return
-    ended = threading.Event()
-
-    def renew() -> None:
-        while not ended.wait(seconds / 4):
-            with suppress(StoreError):  # a locked store is tried again before the lease runs out
-                store.acquire(name, owner, seconds)
-
-    thread = threading.Thread(target=renew, name=f"lease {name}", daemon=True)
-    thread.start()
-    try:
-        yield True
-    finally:
-        ended.set()
-        thread.join()
-        store.release(name, owner)
+    with claimed(store, [name], seconds) as mine:
+        yield bool(mine)
 
 
 @contextmanager

@@ -10,11 +10,11 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -202,20 +202,24 @@ class GatedTuning:
     def _judge(self, fold: Sequence[int], others: Sequence[int], tuned: Tuned, watch: OnStep) -> bool:
         """Segment the fold's masks in every way; False where it was stopped."""
         candidate = tuned.prompt("candidate")
-        maps = partial(zoom.maps, self._segmenter) if self._nearer else self._segmenter.maps
+        segment = self._look_nearer if self._nearer else self._segmenter.segment
         for index in fold:
             for way, context in self._contexts(index, others, candidate):
                 if not math.isnan(self._found[index, way]):
                     continue
                 began = time.perf_counter()
                 example = self._examples[index]
-                [likely] = maps([Query(example.image, context())])
-                self._found[index, way] = iou(likely.whole() > THRESHOLD, example.mask)
+                [probability] = segment([Query(example.image, context())])
+                self._found[index, way] = iou(probability > THRESHOLD, example.mask)
                 self._judging[0] += time.perf_counter() - began
                 self._judging[1] += 1
                 if not watch(self.progress):
                     return False
         return True
+
+    def _look_nearer(self, queries: Sequence[Query]) -> list[NDArray[np.float32]]:
+        """As `Segmenter.segment`, with the nearer looks of `model.zoom`."""
+        return [found.whole() for found in zoom.maps(self._segmenter, queries)]
 
     def _contexts(
         self, index: int, others: Sequence[int], candidate: Prompt

@@ -33,6 +33,7 @@ def project(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> str:
     """A project with four approvals, and settings under which a tuning takes a moment."""
     monkeypatch.setenv("DATA_DIR", str(stage.settings.data_dir))
     monkeypatch.setenv("TUNE_STEPS", "2")
+    monkeypatch.setenv("ZOOM", "off")
     monkeypatch.setattr(command, "_LOOK", 0.02)
     monkeypatch.setattr("model.segmenter.Segmenter.segment", bright)
     for seed in range(4):

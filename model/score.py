@@ -230,8 +230,9 @@ def absence(seen: Sequence[tuple[float, float]], absent: Sequence[float], odds: 
 
     The figure lies below that of every mask worth keeping, and so low that no more than `LOST` of such masks to come lie
     below it, with as much confidence, if logits of their figures are normal (a tolerance bound: few masks bring a low
-    one). Poor masks are something, too: of the IoUs of all together no more than `LOST` goes. Whatever that hides of what was found where nothing is must be more than the masks lost can be: more
-    often, and so clearly that a share of `LOST` would do as much by chance in one of twenty cases at most.
+    one). Poor masks are something, too: of the IoUs of all together no more than `LOST` goes. Whatever that hides of
+    what was found where nothing is must be more than the masks lost can be: more often, and so clearly that a share of
+    `LOST` would do as much by chance in one of twenty cases at most.
 
     Args:
         seen: (raw figure, true IoU) of predictions on pictures that hold the target, such as `rehearse` gives.

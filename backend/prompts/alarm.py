@@ -9,6 +9,7 @@ from backend.calibrations import read_calibrations, write_calibrations
 from backend.errors import NotFound
 from backend.findings import Finding, Findings, read_findings, write_findings
 from backend.prompts.tunings import usable
+from backend.revision import Snapshot
 from backend.settings import Settings
 from backend.store import ExampleInfo, KeptIoU, Store
 from model import poison, score, zoom
@@ -29,7 +30,8 @@ class Alarm:
 
     def is_due(self, project: str) -> bool:
         """Whether the pools hold other examples than those that were measured last, or the checkpoint is another."""
-        there = {info.key for pool in self._pools(project) for info in pool}
+        snapshot = revision.take(self._store, project, self._segmenter.identity)
+        there = {info.key for pool in _measurable(snapshot) for info in pool}
         if there and read_calibrations(self._store, project, self._segmenter.identity) is None:
             return True
         return bool(there) and there != self.findings(project).measured
@@ -46,7 +48,8 @@ class Alarm:
         """
         if self._store.project(project) is None:
             raise NotFound(f"Project {project} has never been seen.")
-        pools = self._pools(project)
+        snapshot = revision.take(self._store, project, self._segmenter.identity)
+        pools = _measurable(snapshot)
         total, done = sum(map(len, pools)), 0
         kept = self._store.kept(project)
         found = dict[str, Finding]()
@@ -70,7 +73,7 @@ class Alarm:
             whole |= set() if nearer else {target}
             lately = self._of_masks([one for one in kept if one.target == target])
             curves[target] = score.calibrate([raw for raw, _ in seen], [true for _, true in seen], lately)
-            absences[target] = self._absence(project, target, examples, worth, seen, report, nearer)
+            absences[target] = self._absence(snapshot, target, examples, worth, seen, report, nearer)
             done += len(pool)
         self._store.score_examples({key: finding.finds for key, finding in found.items()})
         write_calibrations(self._store, project, self._segmenter.identity, curves, absences, whole)
@@ -109,7 +112,7 @@ class Alarm:
 
     def _absence(
         self,
-        project: str,
+        snapshot: Snapshot,
         target: str,
         examples: Sequence[Example],
         worth: Sequence[float],
@@ -118,7 +121,6 @@ class Alarm:
         nearer: bool,
     ) -> score.Absence:
         """When the target is taken not to be there: by what is found on approved pictures without it."""
-        snapshot = revision.take(self._store, project, self._segmenter.identity)
         lacking, held = absent.split(self._store, snapshot, target)
         stored = self._store.examples([info.key for info in lacking[:LACKING]])
         if not stored:
@@ -151,7 +153,8 @@ class Alarm:
         """What was measured last."""
         return read_findings(self._store, project)
 
-    def _pools(self, project: str) -> list[list[ExampleInfo]]:
-        snapshot = revision.take(self._store, project, self._segmenter.identity)
-        pools = [usable(pool) for pool in snapshot.pool.values()]
-        return [pool for pool in pools if len(pool) > 1]
+
+def _measurable(snapshot: Snapshot) -> list[list[ExampleInfo]]:
+    """The pools in which leave-one-out leaves something."""
+    pools = [usable(pool) for pool in snapshot.pool.values()]
+    return [pool for pool in pools if len(pool) > 1]

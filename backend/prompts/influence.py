@@ -161,9 +161,7 @@ class Influence:
             NotFound: if it is not the project's preview, or nothing of it is left.
             Refused: if its figures are not there yet, unless `unweighed` says that they are not wanted.
         """
-        with held(
-            self._store, f"changing:{_name(project)}", "Somebody else does it at this moment; try again."
-        ):
+        with self._changing(project):
             found = self.preview(project)
             if found is None or found.id != preview:
                 raise NotFound("This preview is not there any more; make another one.")
@@ -186,9 +184,10 @@ class Influence:
         pools = tuple(self._weighed(project, one, set(preview.keys), go_on) for one in preview.pools)
         with self._changing(project):
             now = self.preview(project)
-            if (
+            is_wanted = (
                 now is not None and now.id == preview.id
-            ):  # nobody has put it away or asked for another meanwhile
+            )  # not put away, nor another asked for, meanwhile
+            if is_wanted:
                 self._write(project, replace(preview, weighed=time.time(), pools=pools))
 
     def _changing(self, project: str) -> AbstractContextManager[None]:

@@ -136,7 +136,8 @@ class Store(Protocol):
     def put_approval(self, approval: Approval, examples: Sequence[StoredExample]) -> Change:
         """Store an approval and its examples in place of all that its annotation had taught before.
 
-        An example is pinned where it says so, or where the one of its target that it replaces was. A NEW approval adds one to the project's `approvals`. With UNCHANGED and STALE nothing is written.
+        An example is pinned where it says so, or where the one of its target that it replaces was. A NEW approval adds
+        one to the project's `approvals`. With UNCHANGED and STALE nothing is written.
         """
 
     def withdraw(self, project: str, annotations: Collection[int]) -> list[Approval]:

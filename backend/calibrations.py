@@ -2,9 +2,25 @@
 
 import json
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 from backend.store import Store
 from model.score import Absence, Calibration
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What was fitted to a checkpoint's predictions of a project.
+
+    Attributes:
+        curves: by target id: how raw scores become expected kept IoU.
+        absences: by target id: when a target is taken not to be there.
+        whole: ids of targets with small objects for which a nearer look was found not to pay.
+    """
+
+    curves: dict[str, Calibration] = field(default_factory=dict)
+    absences: dict[str, Absence] = field(default_factory=dict)
+    whole: frozenset[str] = frozenset()
 
 
 def write_calibrations(
@@ -40,25 +56,30 @@ def read_calibrations(store: Store, project: str, checkpoint: str) -> dict[str, 
     Returns:
         None where nothing was ever fitted to this checkpoint's predictions.
     """
-    curves = _kept(store, project, checkpoint, "curves")
-    return None if curves is None else {target: Calibration(*curve) for target, curve in curves.items()}
+    fitted = read_fitted(store, project, checkpoint)
+    return None if fitted is None else fitted.curves
 
 
 def read_absences(store: Store, project: str, checkpoint: str) -> dict[str, Absence]:
     """When a project's targets are taken not to be there, by target id; a target without an entry always may be."""
-    absences = _kept(store, project, checkpoint, "absences") or {}
-    return {target: Absence(*rule) for target, rule in absences.items()}
+    return (read_fitted(store, project, checkpoint) or Fitted()).absences
 
 
 def read_whole(store: Store, project: str, checkpoint: str) -> frozenset[str]:
     """Targets for which a nearer look was found not to pay, by id."""
-    return frozenset(_kept(store, project, checkpoint, "whole") or {})
+    return (read_fitted(store, project, checkpoint) or Fitted()).whole
 
 
-def _kept(store: Store, project: str, checkpoint: str, part: str) -> dict[str, list[float]] | None:
-    """A part of what was fitted; None where nothing was. Notes of earlier versions have curves alone."""
+def read_fitted(store: Store, project: str, checkpoint: str) -> Fitted | None:
+    """All that was fitted, read once; None where nothing was. Notes of earlier versions have curves alone."""
     note = store.note(f"scores:{project}")
     if note is None:
         return None
     kept = json.loads(note)
-    return kept.get(part, {}) if kept["checkpoint"] == checkpoint else None
+    if kept["checkpoint"] != checkpoint:
+        return None
+    return Fitted(
+        {target: Calibration(*curve) for target, curve in kept["curves"].items()},
+        {target: Absence(*rule) for target, rule in kept.get("absences", {}).items()},
+        frozenset(kept.get("whole", ())),
+    )

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend import regions
-from backend.calibrations import read_absences, read_calibrations, read_whole
+from backend.calibrations import Fitted, read_fitted
 from backend.errors import ImageError
 from backend.images import ImageLoader
 from backend.label_config import Target, image_url
@@ -272,9 +272,9 @@ class Predictor:
             for prepared in waiting
             for target, context in prepared.contexts
         ]
-        whole = read_whole(self._store, snapshot.project, self._segmenter.identity)
+        fitted = read_fitted(self._store, snapshot.project, self._segmenter.identity) or Fitted()
         nearer = [
-            self._settings.zoom == "auto" and target.id not in whole
+            self._settings.zoom == "auto" and target.id not in fitted.whole
             for prepared in waiting
             for target, _ in prepared.contexts
         ]
@@ -285,12 +285,10 @@ class Predictor:
             found.failed.update({prepared.task: f"out of memory: {error}" for prepared in waiting})
             return
         maps.reverse()  # to be taken off the end
-        curves = read_calibrations(self._store, snapshot.project, self._segmenter.identity) or {}
-        rules = read_absences(self._store, snapshot.project, self._segmenter.identity)
         for prepared in waiting:
             if len(maps) < len(prepared.contexts):
                 break
-            prediction = self._assemble(snapshot, prepared, maps, curves, rules)
+            prediction = self._assemble(snapshot, prepared, maps, fitted)
             found.done[prepared.task] = prediction
             self._recent.put(prepared.key(snapshot), prediction, prediction.numbers)
 
@@ -299,8 +297,7 @@ class Predictor:
         snapshot: Snapshot,
         prepared: _Prepared,
         maps: list[ProbabilityMap],
-        curves: Mapping[str, Calibration],
-        rules: Mapping[str, Absence],
+        fitted: Fitted,
     ) -> TaskPrediction:
         """Regions, score and record of one task; takes its maps off the end of `maps`."""
         result: list[dict[str, Any]] = []
@@ -309,8 +306,8 @@ class Predictor:
         frames = []
         for target, context in prepared.contexts:
             likely = maps.pop()
-            rule = Absence() if context.prompt is not None else rules.get(target.id, Absence())
-            score, is_shown = self._expected(likely, curves.get(target.id, Calibration()), rule)
+            rule = Absence() if context.prompt is not None else fitted.absences.get(target.id, Absence())
+            score, is_shown = self._expected(likely, fitted.curves.get(target.id, Calibration()), rule)
             found = (
                 regions.encode(
                     likely.mask(self._settings.threshold),

@@ -60,11 +60,6 @@ def read_calibrations(store: Store, project: str, checkpoint: str) -> dict[str, 
     return None if fitted is None else fitted.curves
 
 
-def read_absences(store: Store, project: str, checkpoint: str) -> dict[str, Absence]:
-    """When a project's targets are taken not to be there, by target id; a target without an entry always may be."""
-    return (read_fitted(store, project, checkpoint) or Fitted()).absences
-
-
 def read_whole(store: Store, project: str, checkpoint: str) -> frozenset[str]:
     """Targets for which a nearer look was found not to pay, by id."""
     return (read_fitted(store, project, checkpoint) or Fitted()).whole

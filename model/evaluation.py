@@ -286,7 +286,7 @@ class Tally:
             for episode, context in zip(episodes, contexts, strict=True)
         ]
         started = time.perf_counter()
-        maps = zoom.maps(segmenter, queries) if self._nearer else segmenter.maps(queries)
+        maps = zoom.maps(segmenter, queries, self._nearer)
         masks = [found.mask(THRESHOLD) for found in maps]
         self._seconds += time.perf_counter() - started
         self._queries += len(queries)

@@ -8,7 +8,6 @@ that the target is not there at all: `absence`. How it was chosen is in `docs/lo
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from statistics import NormalDist
 
 import numpy as np
@@ -184,7 +183,6 @@ def _predicted(
     nearer: bool,
 ) -> Iterator[ProbabilityMap]:
     """One map a picture, a few pictures at a time."""
-    segment = partial(zoom.maps, segmenter) if nearer else segmenter.maps
     for start in range(0, len(asked), AT_ONCE):
         part = asked[start : start + AT_ONCE]
         queries = []
@@ -193,7 +191,7 @@ def _predicted(
             picked = retrieval.choose(one.described, described[one.allowed], known, shots)
             context = Context(tuple(examples[one.allowed[place]] for place in picked))
             queries.append(Query(one.picture, context))
-        yield from segment(queries)
+        yield from zoom.maps(segmenter, queries, nearer)
         if progress:
             progress(start + len(part), len(asked))
 

@@ -11,6 +11,7 @@ sees nothing at all are not looked at.
 """
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -74,13 +75,37 @@ class Look:
     queries: tuple[Query, ...]
 
 
-def maps(segmenter: Segmenter, queries: Sequence[Query]) -> list[ProbabilityMap]:
-    """As `Segmenter.maps`, with a nearer look where the examples' objects are small."""
+def maps(
+    segmenter: Segmenter,
+    queries: Sequence[Query],
+    nearer: bool | Sequence[bool] = True,
+    until: float | None = None,
+) -> list[ProbabilityMap]:
+    """As `Segmenter.maps`, with a nearer look where the examples' objects are small.
+
+    Args:
+        segmenter: what looks.
+        queries: in the order in which they are looked at.
+        nearer: whether there may be a nearer look: for all of them, or for each.
+        until: `time.monotonic()` after which no nearer look may end, by how long the first one took; None for no limit.
+
+    Returns:
+        One map a query; none of the query whose nearer look would end too late, nor of those after it.
+
+    Raises:
+        DeviceMemoryError: as `Segmenter.maps`.
+    """
+    began = time.monotonic()
     found = segmenter.maps(queries)
+    each = (time.monotonic() - began) / max(len(queries), 1)
+    allowed = [nearer] * len(queries) if isinstance(nearer, bool) else nearer
     for place, query in enumerate(queries):
-        look = plan(segmenter, query, found[place])
-        if look is not None:
-            found[place] = joined(look, segmenter.maps(look.queries), found[place])
+        look = plan(segmenter, query, found[place]) if allowed[place] else None
+        if look is None:
+            continue
+        if until is not None and time.monotonic() + each * len(look.tiles) > until:
+            return found[:place]
+        found[place] = joined(look, segmenter.maps(look.queries), found[place])
     return found
 
 

@@ -120,8 +120,7 @@ def _segment_all(
         contexts = source.contexts(image)
         asked = [name for name in labels if name in contexts]
         queries = [Query(image, contexts[label]) for label in asked]
-        nearer = settings.zoom == "auto"
-        maps = zoom.maps(source.segmenter, queries) if nearer else source.segmenter.maps(queries)
+        maps = zoom.maps(source.segmenter, queries, settings.zoom == "auto")
         masks = {
             label: without_specks(
                 found.mask(settings.threshold), contexts[label].least_area(settings.min_area)

@@ -18,7 +18,6 @@ from backend.errors import ImageError
 from backend.images import ImageLoader
 from backend.label_config import Target, image_url
 from backend.label_studio import is_outage
-from backend.predictor import looking
 from backend.predictor.bounded import Bounded
 from backend.predictor.contexts import Contexts
 from backend.protocol import is_id
@@ -27,6 +26,7 @@ from backend.sequences import Place, predicted_task
 from backend.settings import Settings
 from backend.store import PredictionRecord, Store
 from backend.store.pictures import PREDICTION_SIDE, pack_mask
+from model import zoom
 from model.device import DeviceMemoryError
 from model.edges import ProbabilityMap
 from model.example import Context
@@ -279,7 +279,7 @@ class Predictor:
             for target, _ in prepared.contexts
         ]
         try:
-            maps = looking.maps(self._segmenter, queries, nearer, until)
+            maps = zoom.maps(self._segmenter, queries, nearer, until)
         except DeviceMemoryError as error:
             log.exception("out of memory while segmenting")
             found.failed.update({prepared.task: f"out of memory: {error}" for prepared in waiting})

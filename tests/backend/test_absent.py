@@ -8,9 +8,9 @@ import pytest
 from numpy.typing import NDArray
 
 from backend import absent, dropped, revision
-from backend.calibrations import read_absences, read_calibrations, write_calibrations
+from backend.calibrations import Fitted, read_calibrations, read_fitted, write_calibrations
 from backend.predictor import TaskPrediction
-from backend.store import KeptIoU, PredictionRecord
+from backend.store import KeptIoU, PredictionRecord, Store
 from backend.store.pictures import pack_mask
 from model.score import Absence, Calibration
 from model.segmenter import Query
@@ -21,6 +21,10 @@ from tests.backend.test_prompts import add
 DEBRIS = "tag/image/debris"
 BLUE = [40, 90, 230]
 COUNT = 6  # approved pictures of each label
+
+
+def absences_of(store: Store, project: str, checkpoint: str) -> dict[str, Absence]:
+    return (read_fitted(store, project, checkpoint) or Fitted()).absences
 
 
 def picture(seed: int, label: str) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
@@ -61,7 +65,7 @@ def shown(prediction: TaskPrediction) -> list[str]:
 
 
 def rules(stage: Stage) -> dict[str, Absence]:
-    return read_absences(stage.backend.store, stage.key, stage.backend.checkpoint)
+    return absences_of(stage.backend.store, stage.key, stage.backend.checkpoint)
 
 
 def prepared(stage: Stage) -> Stage:
@@ -164,15 +168,15 @@ def test_how_often_nothing_was_rightly_shown_does_not_raise_the_scores_of_masks(
 def test_rules_are_kept_beside_the_calibrations_and_belong_to_their_checkpoint(stage: Stage) -> None:
     store, rule = stage.backend.store, Absence(0.4, 0.9)
     write_calibrations(store, "1.1", "one-1a2b3c4d", {"a": Calibration(1.0, 2.0)}, {"a": rule})
-    assert read_absences(store, "1.1", "one-1a2b3c4d") == {"a": rule}
+    assert absences_of(store, "1.1", "one-1a2b3c4d") == {"a": rule}
     assert read_calibrations(store, "1.1", "one-1a2b3c4d") == {"a": Calibration(1.0, 2.0)}
-    assert read_absences(store, "1.1", "two-1a2b3c4d") == read_absences(store, "2.2", "one-1a2b3c4d") == {}
+    assert absences_of(store, "1.1", "two-1a2b3c4d") == absences_of(store, "2.2", "one-1a2b3c4d") == {}
 
 
 def test_notes_of_an_earlier_version_hide_nothing(stage: Stage) -> None:
     store = stage.backend.store
     store.set_note("scores:1.1", json.dumps({"checkpoint": "one", "curves": {"a": [1.0, 2.0]}}))
-    assert read_absences(store, "1.1", "one") == {}
+    assert absences_of(store, "1.1", "one") == {}
     assert read_calibrations(store, "1.1", "one") == {"a": Calibration(1.0, 2.0)}
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from backend import revision
 from backend.calibrations import read_whole
-from backend.predictor import Predictions, looking
+from backend.predictor import Predictions
 from model import zoom
 from model.edges import ProbabilityMap
 from model.segmenter import Query, Segmenter
@@ -39,8 +39,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     stopped = Clock()
-    for module in ("predictor", "looking"):
-        monkeypatch.setattr(f"backend.predictor.{module}.time", stopped)
+    for module in ("backend.predictor.predictor", "model.zoom"):
+        monkeypatch.setattr(f"{module}.time", stopped)
     return stopped
 
 
@@ -184,13 +184,13 @@ def test_maps_of_queries_end_where_the_time_does(stage: Stage, clock: Clock) -> 
     context = stage.backend.predictor.contexts.choose(snapshot, snapshot.ready[0], task, image)
     query = Query(image, context)
     segmenter = stage.backend.segmenter
-    assert len(looking.maps(segmenter, [query] * 3, [False] * 3, until=clock.now)) == 3
-    assert len(looking.maps(segmenter, [query] * 3, [True] * 3)) == 3
-    assert len(looking.maps(segmenter, [query] * 3, [False, True, False], until=clock.now)) == 1
+    assert len(zoom.maps(segmenter, [query] * 3, [False] * 3, until=clock.now)) == 3
+    assert len(zoom.maps(segmenter, [query] * 3, [True] * 3)) == 3
+    assert len(zoom.maps(segmenter, [query] * 3, [False, True, False], until=clock.now)) == 1
     began = clock.now
-    looking.maps(segmenter, [query], [True])
+    zoom.maps(segmenter, [query], [True])
     once = clock.now - began
-    assert len(looking.maps(segmenter, [query] * 3, [True] * 3, until=clock.now + once + 2)) == 1
+    assert len(zoom.maps(segmenter, [query] * 3, [True] * 3, until=clock.now + once + 2)) == 1
 
 
 def test_measuring_tells_where_a_nearer_look_does_not_pay(stage: Stage) -> None:

@@ -103,9 +103,7 @@ def build(settings: Settings, *, patient: bool = False) -> Backend:
     store = open_store(settings, patient=patient)
     label_studio = connect(settings, tells=patient)
     images = load_images(settings, label_studio)
-    segmenter = Segmenter.load(
-        settings.checkpoint, settings.device, ensemble=settings.ensemble, guided=settings.edges == "guided"
-    )
+    segmenter = load_segmenter(settings)
     predictor = Predictor(store, images, segmenter, settings)
     ordering = Ordering(store, label_studio, settings, segmenter.identity)
     return Backend(
@@ -124,6 +122,18 @@ def build(settings: Settings, *, patient: bool = False) -> Backend:
         influence=Influence(store, segmenter, settings),
         pre_annotation=PreAnnotation(store, label_studio, predictor, ordering, settings, segmenter.identity),
         metrics=Metrics(),
+    )
+
+
+def load_segmenter(settings: Settings) -> Segmenter:
+    """The network of the settings, on their device.
+
+    Raises:
+        CheckpointError: if the checkpoint cannot be loaded.
+        ValueError: if the device is not there.
+    """
+    return Segmenter.load(
+        settings.checkpoint, settings.device, ensemble=settings.ensemble, guided=settings.edges == "guided"
     )
 
 

@@ -60,13 +60,11 @@ def evaluate(
         raise BadRequest("--fold and --episodes need --protocol.")
     counts = _numbers("1,4,8" if shots is None else shots)
 
+    from backend.wiring import load_segmenter  # loads torch
     from model.evaluation import Extra, evaluate_folder  # loads torch
-    from model.segmenter import Segmenter
     from model.tuned_evaluation import evaluate_tuned
 
-    segmenter = Segmenter.load(
-        settings.checkpoint, settings.device, ensemble=settings.ensemble, guided=settings.edges == "guided"
-    )
+    segmenter = load_segmenter(settings)
     asked: dict[Extra, bool] = {"boundary_f": boundary, "object_f1": objects}
     wanted = [extra for extra, is_asked in asked.items() if is_asked]
     caption = None

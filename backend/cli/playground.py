@@ -53,11 +53,9 @@ def playground(
             remedy=f"Install {REQUIREMENTS} as docs/playground.md says.",
         ) from None
 
-    from model.segmenter import Segmenter  # loads torch
+    from backend.wiring import load_segmenter  # loads torch
 
-    segmenter = Segmenter.load(
-        settings.checkpoint, settings.device, ensemble=settings.ensemble, guided=settings.edges == "guided"
-    )
+    segmenter = load_segmenter(settings)
     with tempfile.TemporaryDirectory(prefix="playground-") as folder:
         # Gradio keeps what was uploaded and what is shown; it goes when the command ends.
         os.environ["GRADIO_TEMP_DIR"] = folder

@@ -182,11 +182,9 @@ def _of_files(settings: Settings, examples: Path | None, prompts: list[Path]) ->
     """A folder of examples, or exported prompts; looked at before the checkpoint is loaded, which takes longer."""
     pairs = example_folder.pairs(examples) if examples is not None else {}
 
-    from model.segmenter import Segmenter  # loads torch
+    from backend.wiring import load_segmenter  # loads torch
 
-    segmenter = Segmenter.load(
-        settings.checkpoint, settings.device, ensemble=settings.ensemble, guided=settings.edges == "guided"
-    )
+    segmenter = load_segmenter(settings)
     yield _of_folder(pairs, segmenter, settings) if pairs else _of_prompts(prompts, segmenter)
 
 

@@ -55,13 +55,11 @@ def measure(
         BadRequest: if there are no folds.
         EvaluationError: if data is missing.
     """
-    from model.segmenter import Segmenter  # loads torch
+    from backend.wiring import load_segmenter  # loads torch
 
     # Before the weights: that something is missing should not take minutes to say.
     run = _prepared(folder, protocol, shots, fold, episodes)
-    segmenter = Segmenter.load(
-        settings.checkpoint, settings.device, ensemble=settings.ensemble, guided=settings.edges == "guided"
-    )
+    segmenter = load_segmenter(settings)
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task(protocol, total=None)
         report = run(segmenter, lambda done, total: bar.update(task, completed=done, total=total))

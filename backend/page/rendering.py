@@ -23,6 +23,9 @@ _FILES = {
 }
 _AS_THEY_ARE = hashlib.sha256(b"".join(_FILES.values())).hexdigest()[:12]
 
+LEFT = _FILES["left.svg"]
+"""An SVG in place of the picture of an example that is in no pool any more."""
+
 # A form must say where it comes from, also where the page's own referrer is nobody's business.
 _HEADERS = {"Referrer-Policy": "same-origin"}
 

@@ -17,7 +17,7 @@ from backend.page import plot
 from backend.page.access import Access, Visitor
 from backend.page.offers import Offers
 from backend.page.pages import Pages, names_of
-from backend.page.rendering import PageRoute, render
+from backend.page.rendering import LEFT, PageRoute, render
 from backend.page.thumbnails import thumbnail
 from backend.sequences import predicted_task
 from backend.store import TaskState
@@ -105,8 +105,10 @@ def _what_is_known(backend: Backend, access: Access, offers: Offers, pages: Page
     def show_picture(key: Key, example: ExampleKey, _visitor: Here) -> Response:
         project = answers.project_key(backend, key)
         stored = backend.store.examples([example]).get(example)
-        if stored is None or stored.info.project != project:
-            raise NotFound("There is no such example (any more).")
+        if stored is None:  # it left after the page was made: no error of whoever looks at that page
+            return Response(LEFT, media_type="image/svg+xml")
+        if stored.info.project != project:
+            raise NotFound("There is no such example.")
         return Response(thumbnail(stored), media_type="image/png")
 
     return router

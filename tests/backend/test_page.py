@@ -85,17 +85,27 @@ def test_static_files_are_there_for_everybody_and_for_long(staging: Callable[...
 
 def test_what_is_not_there_is_said_on_a_page(stage: Stage) -> None:
     stage.approve(1)
-    for address in (
-        "/projects/999",
-        path(stage, "/examples?target=x"),
-        path(stage, "/examples/none/picture"),
-    ):
+    for address in ("/projects/999", path(stage, "/examples?target=x")):
         answer = stage.client.get(address)
         assert answer.status_code == 404
         assert "<h1>That did not work</h1>" in answer.text
     for address in (path(stage, "/tasks/x"), path(stage, "/tasks/0"), path(stage, "/why?task=")):
         answer = stage.client.get(address)
         assert (answer.status_code, "There is no such page" in answer.text) == (404, True)
+
+
+def test_the_picture_of_an_example_that_has_left_says_so(stage: Stage) -> None:
+    """A page that is open still shows it; browsers fetch what is further down only when it is scrolled to."""
+    annotation = stage.approve(1)
+    (info,) = stage.backend.store.pool(stage.key)
+    address = path(stage, f"/examples/{info.key}/picture")
+    assert stage.client.get(address).headers["content-type"] == "image/png"
+    stage.delete(annotation)
+    stage.work()
+    answer = stage.client.get(address)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/svg+xml")
+    assert "no longer here" in answer.text
+    assert answer.headers["cache-control"] == "no-store"
 
 
 def test_a_picture_of_another_project_is_not_shown(stage: Stage) -> None:

@@ -92,6 +92,14 @@ def test_a_blank_picture_leaves_a_mask_where_it_was() -> None:
     assert iou(guided, ProbabilityMap(values, 300, 420).mask(0.5)) > 0.95
 
 
+def test_what_nobody_votes_for_is_gone() -> None:
+    """A speck on a blank picture has a majority nowhere, so that the second round has nothing to begin with."""
+    values = np.zeros((16, 16), np.float32)
+    values[7, 7] = 1
+    guide = Guide(np.full((160, 160, 3), 90, np.uint8))
+    assert not ProbabilityMap(values, 160, 160, guide).mask(0.5).any()
+
+
 def test_noise_does_not_fray_an_edge_that_the_picture_does_not_show() -> None:
     """Read at every pixel of the whole picture, the functions gave hundreds of specks along such an edge."""
     noise = np.random.default_rng(3).integers(80, 130, (1500, 2090, 3)).astype(np.uint8)
@@ -129,6 +137,28 @@ def test_a_mask_does_not_depend_on_what_else_the_guide_was_asked() -> None:
     for values in (first, second, first):
         alone = ProbabilityMap(values, 300, 420, Guide(picture)).mask(0.5)
         assert np.array_equal(ProbabilityMap(values, 300, 420, shared).mask(0.5), alone)
+
+
+@pytest.mark.parametrize("shape", [(600, 840), (401, 1023), (1, 700)])
+def test_votes_by_blocks_are_those_by_pixels(shape: Shape, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows reach 17 to 43 pixels here, so that blocks are 4 to 10 wide and do not divide the sides."""
+    picture, wanted = star(*shape)
+    values = seen(wanted)
+    by_blocks = ProbabilityMap(values, *shape, Guide(picture)).mask(0.5)
+    monkeypatch.setattr(edges, "BLOCKS", 10**6)
+    by_pixels = ProbabilityMap(values, *shape, Guide(picture)).mask(0.5)
+    assert iou(by_blocks, by_pixels) > 0.99
+
+
+def test_looking_around_the_mask_only_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    picture, wanted = star(600, 840)
+    part = wanted.copy()
+    part[:, :350] = part[330:] = False  # in one corner, with an edge that the picture does not show
+    values = seen(part)
+    around = ProbabilityMap(values, 600, 840, Guide(picture)).mask(0.5)
+    everywhere = (slice(None), slice(None))
+    monkeypatch.setattr(edges._Colours, "_around", lambda _colours, _mask: (everywhere, everywhere))
+    assert np.array_equal(ProbabilityMap(values, 600, 840, Guide(picture)).mask(0.5), around)
 
 
 def test_a_large_picture_is_voted_on_at_a_bounded_size() -> None:

@@ -28,13 +28,19 @@ CONFIG = (
     '<View><Image name="image" value="$image"/><BrushLabels name="tag" toName="image">'
     f"{CHOICES}</BrushLabels></View>"
 )
+# What is seen of the pictures is there, and ready to be painted.
+PICTURES_THERE = (
+    "Promise.all([...document.images]"
+    ".filter(i => i.checkVisibility() && i.getBoundingClientRect().top < innerHeight)"
+    ".map(i => i.decode())).then(() => true)"
+)
 SHOTS = {
     "admin-overview.png": ("", "light", 1150),
     "admin-examples.png": ("/examples?target=tag%2Fimage%2Fwhite%2520cell", "light", 900),
     "admin-influence.png": ("/influence", "light", 900),
-    "admin-prompts.png": ("/prompts", "dark", 640),
-    "admin-why.png": (f"/tasks/{PICTURES}", "light", 760),
-    "admin-lost-labels.png": ("/lost-labels", "light", 620),  # the last one: it changes the labeling config
+    "admin-prompts.png": ("/prompts", "dark", 760),
+    "admin-why.png": (f"/tasks/{PICTURES}", "light", 960),
+    "admin-lost-labels.png": ("/lost-labels", "light", 520),  # the last one: it changes the labeling config
 }
 log = logging.getLogger(__name__)
 logging.basicConfig(level="WARNING", format="%(message)s")
@@ -51,7 +57,8 @@ with (
     FakeLabelStudio() as label_studio,
 ):
     label_studio.add_project(CONFIG, title="Blood smears")
-    fields = {"tune_steps": 2, "tune_every": 0, "tune_gate": -1.0}
+    # No nearer looks: the cells are large, and each example is measured several times.
+    fields = {"tune_steps": 2, "tune_every": 0, "tune_gate": -1.0, "zoom": "off", "shots": 4}
     with staged(label_studio, Path(folder), Path("embedded"), **fields) as stage:
         for number in range(1, PICTURES + 1):
             picture = draw(number)
@@ -74,10 +81,15 @@ with (
                 stage.jobs.tuning.flush()
                 stage.jobs.tune(tuning.id)
                 stage.tune()
+            log.info("%d of %d approved", number, PICTURES)
         log.info("measuring")
         stage.backend.alarm.measure(stage.key)
+        log.info("weighing a person's examples")
         stage.backend.influence.ask(stage.key, "person", str(SECOND))
         stage.backend.influence.weigh(stage.key, lambda _done, _total: None)
+        log.info("measuring what each did")
+        stage.backend.why.ask(stage.key, PICTURES)
+        stage.backend.why.measure(stage.key, lambda: None)
         port = free_port()
         server = uvicorn.Server(uvicorn.Config(stage.app, port=port, log_level="error"))
         thread = threading.Thread(target=server.run, daemon=True)
@@ -94,6 +106,9 @@ with (
                 watched.page.goto(
                     f"http://127.0.0.1:{port}/projects/{stage.key}{path}", wait_until="networkidle"
                 )
+                if path == "/lost-labels":
+                    watched.page.get_by_role("combobox").first.select_option("leukocyte")
+                watched.page.evaluate(PICTURES_THERE)
                 shot = Image.open(io.BytesIO(watched.page.screenshot())).convert("RGB")
                 target = Path(__file__).with_name(name)
                 shot.quantize(96).save(target, optimize=True)

@@ -5,7 +5,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Error as PageError
+from playwright.sync_api import Page
 
 from backend.cli import playground
 from backend.demo.process import LOOPBACK, ManagedProcess, free_port
@@ -149,13 +150,13 @@ def test_the_playground_s_versions_are_the_backend_s_but_for_what_gradio_cannot_
 
 
 # -- the page, where Gradio is installed ---------------------------------------------------------------------------
-@pytest.fixture
-def url(tmp_path: Path) -> Iterator[str]:
-    """A real playground; it ends well when asked to, and leaves nothing behind."""
+@contextmanager
+def running_playground(folder: Path) -> Iterator[str]:
+    """A real playground's address; it ends well when asked to, and leaves nothing behind in the folder."""
     port = free_port()
     command = [sys.executable, "-m", "backend", "playground", "--port", str(port), "--device", "cpu"]
-    environment = {**os.environ, "TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    process = ManagedProcess(command, env=environment, cwd=ROOT, log=tmp_path / "playground.log")
+    environment = {**os.environ, "TMPDIR": str(folder), "OMP_NUM_THREADS": "1"}
+    process = ManagedProcess(command, env=environment, cwd=ROOT, log=folder / "playground.log")
     process.start()
     address = f"http://{LOOPBACK}:{port}"
     try:
@@ -164,7 +165,7 @@ def url(tmp_path: Path) -> Iterator[str]:
     finally:
         process.stop(grace=60)
     assert process.exit_code == 0
-    assert list(tmp_path.glob("playground-*")) == []
+    assert list(folder.glob("playground-*")) == []
 
 
 @pytest.mark.browser
@@ -173,28 +174,20 @@ def url(tmp_path: Path) -> Iterator[str]:
     importlib.util.find_spec("gradio") is None, reason="no Gradio; docs/playground.md says why"
 )
 def test_a_mask_painted_on_the_real_page_is_found_in_two_pictures(
-    url: str, missing: Callable[[str], NoReturn], tmp_path: Path
+    missing: Callable[[str], NoReturn], tmp_path: Path
 ) -> None:
     """Where to paint is read off the screen: the thing is red there."""
     truths = [disc(300, 400, 0.4, 0.35), disc(300, 400, 0.6, 0.7), disc(450, 600, 0.5, 0.3)]
     files = [saved(tmp_path / f"cells {number}.png", truth) for number, truth in enumerate(truths)]
-    with opened_browser(missing) as browser:
+    with running_playground(tmp_path) as url, opened_browser(missing) as browser:
         watched = Watched(browser)
         page = watched.page
         page.set_default_timeout(300_000)  # without a GPU the editor draws slowly
         page.goto(url)
-        _find_until(page, "Open a picture to paint on.")  # so the page is alive, and says what is missing
-        page.locator("#painted input[type=file]").first.set_input_files(files[0])
-        middle, radius = _on_screen(page)
-        page.mouse.move(*middle)
-        page.mouse.down()
-        for step in np.linspace(0, 6 * np.pi, 60):  # a spiral
-            reach = 0.75 * radius * step / (6 * np.pi)
-            page.mouse.move(middle[0] + reach * np.cos(step), middle[1] + reach * np.sin(step))
-        page.mouse.up()
-        page.locator("#others input[type=file]").set_input_files(files[1:])
-        page.get_by_text("cells 2.png").first.wait_for()
-        _find_until(page, "2. cells 2.png: ")
+        find_until(page, "Open a picture to paint on.")  # so the page is alive, and says what is missing
+        open_to_paint_on(page, files[0])
+        paint(page, *_on_screen(page))
+        look_in(page, files[1:])
         found = []
         for number in (1, 2):
             link = page.locator(f"a[download='{number}.cells {number}.mask.png']").first
@@ -206,7 +199,30 @@ def test_a_mask_painted_on_the_real_page_is_found_in_two_pictures(
         assert iou(mask, truth) > 0.6
 
 
-def _find_until(page: Any, text: str) -> None:
+def open_to_paint_on(page: Page, file: str) -> None:
+    """Open a picture in the editor."""
+    page.locator("#painted input[type=file]").first.set_input_files(file)
+
+
+def paint(page: Page, middle: tuple[float, float], radius: float) -> None:
+    """Paint over a round thing, given in the page's pixels, in one stroke: a dab in the middle, then a ring."""
+    page.mouse.move(*middle)
+    page.mouse.down()
+    for turn in np.linspace(0, 2 * np.pi, 16):  # few, since each is drawn
+        reach = 0.55 * radius
+        page.mouse.move(middle[0] + reach * np.cos(turn), middle[1] + reach * np.sin(turn))
+    page.mouse.up()
+
+
+def look_in(page: Page, files: list[str]) -> None:
+    """Add pictures, and find in them what is painted."""
+    page.locator("#others input[type=file]").set_input_files(files)
+    last = Path(files[-1]).name
+    page.locator("#others").get_by_label(last).wait_for()  # not its text, which is in two parts
+    find_until(page, f"{len(files)}. {last}: ")
+
+
+def find_until(page: Page, text: str) -> None:
     """Press *Find* until the page says something: what was painted or added may still be on its way."""
     for _ in range(20):
         page.get_by_role("button", name="Find").click()
@@ -216,13 +232,19 @@ def _find_until(page: Any, text: str) -> None:
     raise AssertionError(f"the page does not say '{text}'")
 
 
-def _on_screen(page: Any) -> tuple[tuple[float, float], float]:
-    """Middle and radius of what is red on the page, in its pixels; waits until the picture is there."""
+def _on_screen(page: Page) -> tuple[tuple[float, float], float]:
+    """Middle and radius of what is red in the editor, in the page's pixels; waits until the picture is there.
+
+    Not in the whole page: what Gradio says of an error comes up in nearly the same red, and goes after some seconds.
+    """
     for _ in range(120):
-        with Image.open(io.BytesIO(page.screenshot())) as screen:
+        frame = page.locator("#painted").bounding_box()
+        assert frame is not None
+        with Image.open(io.BytesIO(page.screenshot(clip=frame))) as screen:
             values = np.asarray(screen.convert("RGB")).astype(int)
         rows, columns = np.nonzero((abs(values - (180, 30, 40)) < 12).all(axis=2))
         if len(rows) > 500:
-            return (float(columns.mean()), float(rows.mean())), float((columns.max() - columns.min()) / 2)
+            middle = frame["x"] + float(columns.mean()), frame["y"] + float(rows.mean())
+            return middle, float((columns.max() - columns.min()) / 2)
         page.wait_for_timeout(500)
     raise AssertionError("the picture does not come up in the editor")

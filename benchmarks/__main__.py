@@ -1,7 +1,7 @@
 """`make bench`: runs the benchmarks, gathers their ratios in one table and writes docs/benchmarks.md.
 
 A section tells the machine and the day of its run. Those of benchmarks that were not run this time, or could not be
-(`gpu.py` needs a card, `context_choice.py` and `absent.py` data), stay as they are.
+(`gpu.py` needs a card; `absent.py`, `context_choice.py` and `ensembles.py` data), stay as they are.
 
     PYTHONPATH=. .venv/bin/python -m benchmarks [NAME ...] [--data FOLDER ...] [--output docs/benchmarks.md]
 """
@@ -24,7 +24,7 @@ from rich.table import Table
 from benchmarks.tables import COLLECTED, Console
 
 ROOT = Path(__file__).parents[1]
-NEEDS_CARD, NEEDS_DATA = "gpu", ("absent", "context_choice")
+NEEDS_CARD, NEEDS_DATA = "gpu", ("absent", "context_choice", "ensembles")
 INTRODUCTION = """# Benchmarks
 
 Written by `make bench`; `make bench ARGS="serving tuning"` renews these sections only. Figures belong to the run and

@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -152,7 +153,27 @@ def measure(
     return results
 
 
-def miou(found: Sequence[Found]) -> float:
+class Areas(Protocol):
+    """What is counted of one query."""
+
+    @property
+    def label(self) -> int:
+        """Its class."""
+
+    @property
+    def seed(self) -> int:
+        """Of the draw that it belongs to."""
+
+    @property
+    def intersection(self) -> int:
+        """Pixels."""
+
+    @property
+    def union(self) -> int:
+        """Pixels."""
+
+
+def miou(found: Sequence[Areas]) -> float:
     """Total intersection over total union of each class and seed, then the mean."""
     totals: dict[tuple[int, int], NDArray[np.int64]] = {}
     for one in found:

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from model.evaluation import Folder
 from model.example import Example
 
 
@@ -28,15 +28,9 @@ def real(folder: str | Path) -> list[Example]:
     """Pictures with their commonest class's masks, sorted by name.
 
     Args:
-        folder: with `images/` and `masks/*.png`, as `evaluate` takes it: 0 is background, 255 is ignored.
+        folder: with `images/` and `masks/*.png`, as `evaluate` takes it.
     """
-    masks = {path.stem: np.asarray(Image.open(path)) for path in sorted(Path(folder, "masks").glob("*.png"))}
-    images = {path.stem: path for path in sorted(Path(folder, "images").iterdir())}
-    seen = np.bincount(np.concatenate([np.unique(mask) for mask in masks.values()]), minlength=256)
-    seen[[0, 255]] = 0
-    wanted = int(seen.argmax())
-    return [
-        Example(stem, np.asarray(Image.open(images[stem]).convert("RGB")), mask == wanted)
-        for stem, mask in masks.items()
-        if stem in images and (mask == wanted).any()
-    ]
+    known = Folder(Path(folder))
+    held = known.classes()
+    wanted = max(held, key=lambda label: len(held[label]))
+    return [known.example(stem, wanted) for stem in held[wanted]]

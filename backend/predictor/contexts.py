@@ -12,7 +12,7 @@ from backend.errors import BadRequest
 from backend.label_config import Target
 from backend.predictor.bounded import Bounded
 from backend.predictor.frames import Frames
-from backend.revision import Snapshot
+from backend.revision import Snapshot, unfit
 from backend.sequences import Place
 from backend.settings import Settings
 from backend.store import ExampleInfo, PromptRecord, Store
@@ -77,6 +77,32 @@ class Contexts:
         before = self.frames.before(snapshot.project, target.id, place, pool) if predicted else None
         return Context((*examples, *([before] if before else [])), prompt)
 
+    def again(self, snapshot: Snapshot, target: Target, keys: Sequence[str], place: Place | None) -> Context:
+        """The context that a prediction was made by; what of it is not there any more is left out.
+
+        Args:
+            snapshot: pool.
+            target: what was looked for.
+            keys: as they were recorded with the prediction.
+            place: of its task, if that is a frame of a sequence.
+        """
+        there = {info.key for info in snapshot.pool.get(target.id, ())}
+        examples = self._stored([key for key in keys if key in there])
+        frames = [
+            frame
+            for key in keys
+            if sequences.predicted_task(key) is not None
+            and (frame := self.frames.again(snapshot.project, target.id, place, key)) is not None
+        ]
+        versions = self._store.prompts.prompts(snapshot.project, target.id)
+        used = next((one for one in versions if unpacking.prompt_key(one) in keys), None)
+        fits = used is not None and unfit(used, snapshot.config, self._segmenter.identity) is None
+        return Context((*examples, *frames), self._prompt(used) if used is not None and fits else None)
+
+    def can_read(self, prompt: PromptRecord) -> bool:
+        """Whether a version's tensors can be read; where not, `choose` does without them."""
+        return self._prompt(prompt) is not None
+
     def is_familiar(self, snapshot: Snapshot, target: Target, task: int, image: NDArray[np.uint8]) -> bool:
         """Whether an image is like those on which the target has been approved; True where they are too few to say.
 
@@ -104,11 +130,7 @@ class Contexts:
         """At most `shots` examples, one a task (a pinned one, or its newest); the task's own only where no other is."""
         best = pins.best_of_tasks(pool)
         others = [info for info in best if info.task != task] or best
-        few = min(shots, sequences.places(self._settings.shots))
-        near = sequences.nearest(place, others, few) if place else []
-        if near:
-            others = [info for info in others if info not in near]
-        free = (few if near else shots) - len(near)
+        near, others, free = sequences.near_first(place, others, shots, self._settings.shots)
         if len(others) <= free or not free:
             return (*near, *others[:free])
         query = self._describe(image)

@@ -83,11 +83,16 @@ class Frames:
             return None
         if self._store.approvals(project, tasks=[found.task]):
             return None
-        mask = unpack_mask(found.mask)
-        if not mask.any():
+        example = _example(found)
+        return example if example.mask.any() else None
+
+    def again(self, project: str, target: str, place: Place | None, key: str) -> Example | None:
+        """What `before` gave with this key; None where it is not kept any more, or another frame is the one before."""
+        if place is None or place.frame is None:
             return None
-        digest = hashlib.sha256(found.image + found.mask).hexdigest()[:16]
-        return Example(sequences.predicted_key(project, found.task, digest), unpack_image(found.image), mask)
+        found = self._store.frame_before(project, target, place.sequence, place.frame)
+        example = found and _example(found)
+        return example if example and example.key == key else None
 
     def seen(
         self,
@@ -129,3 +134,10 @@ class Frames:
         """Keep what was seen on a task, in place of what was seen on it before."""
         if project and self._settings.sequence_key:
             self._store.put_frames(project, task, [frame for frame in frames if frame is not None], KEPT)
+
+
+def _example(frame: PredictedFrame) -> Example:
+    """A predicted frame as an example; its key says that nobody has approved it, and what it holds."""
+    digest = hashlib.sha256(frame.image + frame.mask).hexdigest()[:16]
+    key = sequences.predicted_key(frame.project, frame.task, digest)
+    return Example(key, unpack_image(frame.image), unpack_mask(frame.mask))

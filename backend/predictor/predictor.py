@@ -1,43 +1,39 @@
 """Predictor: tasks to predictions within a deadline, on one snapshot; pushes nothing and stores what it gave."""
 
-import hashlib
 import logging
 import time
-from collections import deque
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backend import regions
 from backend.calibrations import Fitted, read_fitted
 from backend.errors import ImageError
 from backend.images import ImageLoader
-from backend.label_config import Target, image_url
+from backend.label_config import Target
 from backend.label_studio import is_outage
 from backend.predictor.bounded import Bounded
 from backend.predictor.contexts import Contexts
+from backend.predictor.drawing import draw
+from backend.predictor.pace import Pace
+from backend.predictor.reading_ahead import ReadingAhead, TaskImages, address, open_all
 from backend.protocol import is_id
 from backend.revision import Snapshot
 from backend.sequences import Place, predicted_task
 from backend.settings import Settings
 from backend.store import PredictionRecord, Store
-from backend.store.pictures import PREDICTION_SIDE, pack_mask
 from model import zoom
 from model.device import DeviceMemoryError
 from model.edges import ProbabilityMap
 from model.example import Context
-from model.score import Absence, Calibration, expected_iou
 from model.segmenter import Query, Segmenter
 
 log = logging.getLogger(__name__)
 
-# Images of one step are in memory together, three bytes a pixel.
+# Images of one step are in memory together, and about as many that are read ahead: three bytes a pixel.
 _STEP_PIXELS = 48_000_000
-_STEP_SECONDS = 4.0
 
 UNLIKE = "Nothing like this picture has been approved yet."
 """What a region's `meta` tells annotators; a score does not, as it is no lower for that."""
@@ -97,29 +93,21 @@ class Predictions:
 
 
 @dataclass(frozen=True)
-class _Images:
-    """A task's images, by the image tag's value, and a hash of where they were had."""
-
-    by_value: dict[str, NDArray[np.uint8]]
-    addresses: str
-
-    def of(self, target: Target) -> NDArray[np.uint8]:
-        return self.by_value[target.value]
-
-
-@dataclass(frozen=True)
 class _Prepared:
     """A task whose images are read and whose contexts are chosen."""
 
     task: int
-    images: "_Images"
+    images: TaskImages
     contexts: tuple[tuple[Target, Context], ...]
     started: float
     place: Place | None
 
     @property
     def pixels(self) -> int:
-        return sum(int(np.prod(self.images.of(target).shape[:2])) for target, _ in self.contexts)
+        return sum(int(np.prod(self.image(target).shape[:2])) for target, _ in self.contexts)
+
+    def image(self, target: Target) -> NDArray[np.uint8]:
+        return self.images.by_value[target.value]
 
     def key(self, snapshot: Snapshot) -> tuple[Any, ...]:
         chosen = tuple((target.id, context.keys) for target, context in self.contexts)
@@ -164,35 +152,88 @@ class Predictor:
         if not snapshot.ready:
             return Predictions(unready=[task["id"] for task in known])
         found = Predictions()
-        pace = _Pace()
+        pace = Pace()
         position = 0
-        readers = ThreadPoolExecutor(2, thread_name_prefix="images")
-        opened: deque[Future[_Images]] = deque()  # of the tasks from `position` on
+        values = list(dict.fromkeys(target.value for target in snapshot.ready))
+        ahead = ReadingAhead(known, lambda task: open_all(self._images, values, task), _STEP_PIXELS)
         try:
             while position < len(known) and (step := pace.step(deadline)):
-                for task in known[position + len(opened) : position + 2 * step]:  # read ahead
-                    opened.append(readers.submit(self._read, snapshot, task))
+                ahead.allow(position + 2 * step)
                 began = time.monotonic()
                 batch = known[position : position + step]
                 until = deadline if strict else None
-                reached, computed = self._predict_some(snapshot, batch, opened, found, deadline, until)
+                reached, computed = self._predict_some(snapshot, batch, ahead, found, deadline, until)
                 pace.took(computed, time.monotonic() - began)
                 position += reached
                 if reached < len(batch):
                     break
         finally:
-            readers.shutdown(wait=False, cancel_futures=True)  # what is stuck must not hold the answer up
+            ahead.close()
         done = {task["id"]: found.done[task["id"]] for task in known if task["id"] in found.done}
         over = {*done, *found.failed, *found.unready}
         unreached = tuple(task["id"] for task in known if task["id"] not in over)
         return replace(found, done=done, unreached=unreached)
+
+    def shown(
+        self, snapshot: Snapshot, target: Target, task: Mapping[str, Any], contexts: Iterable[Context]
+    ) -> Iterator[bytes | None]:
+        """What `predict` would show of a target on a task by each of some contexts; nothing is stored.
+
+        Args:
+            snapshot: of the project.
+            target: what is looked for.
+            task: Label Studio's task, with `id` and `data`.
+            contexts: none empty; each is taken when its mask is asked for.
+
+        Yields:
+            As in a record's `masks`; None where nothing would be shown.
+
+        Raises:
+            ImageError: if the task's image cannot be had.
+            DeviceMemoryError: as `Segmenter.maps`.
+        """
+        image = self.picture(target, task)
+        fitted = self._fitted(snapshot)
+        for context in contexts:
+            (likely,) = zoom.maps(
+                self._segmenter, [Query(image, context)], self._looks_nearer(target, fitted)
+            )
+            yield draw(likely, target, context, fitted, self._settings).packed
+
+    def shown_again(self, snapshot: Snapshot, task: int) -> bool:
+        """Let what was predicted for a task under the snapshot's revision be the newest that annotators can have seen.
+
+        It may lie behind a prediction of a version that was rolled back since. Returns whether it is still recorded;
+        without a project nothing is.
+        """
+        if not snapshot.project:
+            return True
+        records = self._store.predictions(snapshot.project, task)
+        record = next((one for one in records if one.revision == snapshot.revision), None)
+        if record is not None and record is not records[0]:
+            self._store.put_prediction(replace(record, at=time.time()))
+        return record is not None
+
+    def picture(self, target: Target, task: Mapping[str, Any]) -> NDArray[np.uint8]:
+        """The picture that a target is looked for on, `[H, W, 3]` uint8 RGB.
+
+        Raises:
+            ImageError: if it cannot be had.
+        """
+        return self._images.open(address(target.value, task), task["id"])
+
+    def _fitted(self, snapshot: Snapshot) -> Fitted:
+        return read_fitted(self._store, snapshot.project, self._segmenter.identity) or Fitted()
+
+    def _looks_nearer(self, target: Target, fitted: Fitted) -> bool:
+        return self._settings.zoom == "auto" and target.id not in fitted.whole
 
     # -- one step ------------------------------------------------------------------------------------------------
     def _predict_some(
         self,
         snapshot: Snapshot,
         batch: Sequence[Mapping[str, Any]],
-        opened: deque[Future[_Images]],
+        ahead: ReadingAhead,
         found: Predictions,
         deadline: float | None,
         until: float | None,
@@ -207,7 +248,7 @@ class Predictor:
                 waiting = []
             left = None if deadline is None else max(0.0, deadline - started)
             try:
-                prepared = self._prepare(snapshot, task, opened.popleft().result(left), started)
+                prepared = self._prepare(snapshot, task, ahead.take(left), started)
             except TimeoutError:
                 break
             except ImageError as error:
@@ -220,7 +261,9 @@ class Predictor:
                 computed += 1
             elif not prepared.contexts:
                 found.unready.append(task["id"])
-            elif (again := self._recent.get(prepared.key(snapshot))) is not None:
+            elif (again := self._recent.get(prepared.key(snapshot))) is not None and self.shown_again(
+                snapshot, prepared.task
+            ):
                 found.done[prepared.task] = again
             else:
                 computed += 1
@@ -232,34 +275,17 @@ class Predictor:
         return reached, computed
 
     def _prepare(
-        self, snapshot: Snapshot, task: Mapping[str, Any], images: _Images, started: float
+        self, snapshot: Snapshot, task: Mapping[str, Any], images: TaskImages, started: float
     ) -> _Prepared:
         contexts = []
         place = self.contexts.frames.place(task)
         for target in snapshot.ready:
             context = self.contexts.choose(
-                snapshot, target, task["id"], images.of(target), place, predicted=True
+                snapshot, target, task["id"], images.by_value[target.value], place, predicted=True
             )
             if len(context):
                 contexts.append((target, context))
         return _Prepared(task["id"], images, tuple(contexts), started, place)
-
-    def _read(self, snapshot: Snapshot, task: Mapping[str, Any]) -> _Images:
-        """The images that something is to be predicted on.
-
-        Raises:
-            ImageError: if one of them cannot be had.
-        """
-        data = task.get("data")
-        images: dict[str, NDArray[np.uint8]] = {}
-        addresses = hashlib.sha256()
-        for value in dict.fromkeys(target.value for target in snapshot.ready):
-            url = image_url(value, data) if isinstance(data, Mapping) else None
-            if url is None:
-                raise ImageError(f"the task has no image under '{value}'.")
-            images[value] = self._images.open(url, task["id"])
-            addresses.update(f"{value}\n{url}\n".encode("utf-8", "surrogatepass"))
-        return _Images(images, addresses.hexdigest())
 
     def _segment(
         self, snapshot: Snapshot, waiting: Sequence[_Prepared], found: Predictions, until: float | None
@@ -268,15 +294,13 @@ class Predictor:
         if not waiting:
             return
         queries = [
-            Query(prepared.images.of(target), context)
+            Query(prepared.image(target), context)
             for prepared in waiting
             for target, context in prepared.contexts
         ]
-        fitted = read_fitted(self._store, snapshot.project, self._segmenter.identity) or Fitted()
+        fitted = self._fitted(snapshot)
         nearer = [
-            self._settings.zoom == "auto" and target.id not in fitted.whole
-            for prepared in waiting
-            for target, _ in prepared.contexts
+            self._looks_nearer(target, fitted) for prepared in waiting for target, _ in prepared.contexts
         ]
         try:
             maps = zoom.maps(self._segmenter, queries, nearer, until)
@@ -306,33 +330,21 @@ class Predictor:
         frames = []
         for target, context in prepared.contexts:
             likely = maps.pop()
-            rule = Absence() if context.prompt is not None else fitted.absences.get(target.id, Absence())
-            score, is_shown = self._expected(likely, fitted.curves.get(target.id, Calibration()), rule)
-            found = (
-                regions.encode(
-                    likely.mask(self._settings.threshold),
-                    target,
-                    score=score,
-                    instances=self._settings.instances,
-                    min_area=context.least_area(self._settings.min_area),
-                    probability=likely.values,
-                )
-                if is_shown
-                else []
-            )
-            shown = regions.decode(found, target)  # what the annotator will see, specks and corners left out
-            if shown is not None:
-                masks[target.id] = pack_mask(shown, PREDICTION_SIDE)
-            scores.append(score)
-            image = prepared.images.of(target)
+            drawn = draw(likely, target, context, fitted, self._settings)
+            if (packed := drawn.packed) is not None:
+                masks[target.id] = packed
+            scores.append(drawn.score)
+            image = prepared.image(target)
             seen = self.contexts.frames.seen(
-                snapshot.project, target.id, prepared.task, prepared.place, image, shown, score
+                snapshot.project, target.id, prepared.task, prepared.place, image, drawn.mask, drawn.score
             )
             frames.append(seen)
             notes = [PREVIOUS] if any(predicted_task(key) for key in context.keys) else []
             if not self.contexts.is_familiar(snapshot, target, prepared.task, image):
                 notes.append(UNLIKE)
-            result.extend({**region, "meta": {"text": notes}} if notes else region for region in found)
+            result.extend(
+                {**region, "meta": {"text": notes}} if notes else region for region in drawn.regions
+            )
         self.contexts.frames.remember(snapshot.project, prepared.task, frames)
         prediction = TaskPrediction(prepared.task, result, float(np.mean(scores)), snapshot.revision)
         if snapshot.project:
@@ -349,33 +361,3 @@ class Predictor:
                 )
             )
         return prediction
-
-    def _expected(self, likely: ProbabilityMap, curve: Calibration, rule: Absence) -> tuple[float, bool]:
-        """Expected kept IoU, and whether the mask is shown; that nothing is there is not what curves were fitted to."""
-        mask = likely.values >= self._settings.threshold
-        raw = expected_iou(likely.values, mask)
-        if not mask.any():
-            return raw, False
-        if self._settings.hide_absent == "auto" and rule.hides(raw):
-            return rule.score, False
-        return curve(raw), True
-
-
-class _Pace:
-    """How many tasks the next step takes, so that steps stay short and the deadline is kept."""
-
-    def __init__(self) -> None:
-        self._seconds = 0.0  # for one task, as seen so far
-
-    def step(self, deadline: float | None) -> int:
-        if self._seconds == 0.0:
-            return 1 if deadline is None or time.monotonic() < deadline else 0
-        most = max(1, min(8, int(_STEP_SECONDS / self._seconds)))
-        if deadline is None:
-            return most
-        return max(0, min(most, int((deadline - time.monotonic()) / self._seconds)))
-
-    def took(self, tasks: int, seconds: float) -> None:
-        """So many tasks were computed in this time; answers that were kept from before tell nothing."""
-        if tasks:
-            self._seconds = max(seconds / tasks, 1e-3)

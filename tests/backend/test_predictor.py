@@ -34,7 +34,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     stopped = Clock()
-    monkeypatch.setattr("backend.predictor.predictor.time", stopped)
+    for room in ("predictor", "pace"):
+        monkeypatch.setattr(f"backend.predictor.{room}.time", stopped)
     return stopped
 
 

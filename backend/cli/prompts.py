@@ -10,10 +10,11 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from backend import shadows
 from backend.cli.main import app, console
 from backend.cli.projects import DataDir, Opened, Project, built, opened
 from backend.errors import NotFound, Refused
-from backend.revision import standing
+from backend.revision import standing, take
 from backend.store import PromptRecord
 
 if TYPE_CHECKING:
@@ -45,9 +46,10 @@ FIGURES = {
 # -- looking -------------------------------------------------------------------------------------------------------
 @prompts.command("list")
 def list_prompts(project: Project, data_dir: DataDir = None) -> None:
-    """List the prompts of a project; examples alone are used for labels that have no active one."""
+    """List the prompts of a project, and its shadows; examples alone are used for labels that have no active prompt."""
     with opened(data_dir, project) as found:
         versions = found.store.prompts.prompts(found.key)
+        compared = shadows.read(found.store, found.key)
     if not versions:
         console.print(f"No prompt yet. One is learned by: python -m backend tune {project}")
         return
@@ -63,6 +65,8 @@ def list_prompts(project: Project, data_dir: DataDir = None) -> None:
     console.print(table)
     for prompt in versions:
         console.print(f"{prompt.number}: {escape(prompt.reason)}", highlight=False, soft_wrap=True)
+    for shadow in compared:
+        _tell(shadow)
 
 
 @prompts.command("show")
@@ -72,6 +76,7 @@ def show_prompt(project: Project, number: Number, data_dir: DataDir = None) -> N
         prompt = _version(found, number)
         pool = found.snapshot.pool.get(prompt.target, ())
         became = standing(prompt, pool, found.settings.pool_size)
+        compared = [one for one in shadows.read(found.store, found.key) if one.prompt == number]
     facts = Table(show_header=False)
     rows = {
         "prompt": f"{prompt.number}",
@@ -90,6 +95,8 @@ def show_prompt(project: Project, number: Number, data_dir: DataDir = None) -> N
     for name, said in rows.items():
         facts.add_row(name, escape(said))
     console.print(facts)
+    for shadow in compared:
+        _tell(shadow)
     if became:
         known = {info.key: info for info in pool}
         table = Table("example", "task", "annotation", "")
@@ -122,6 +129,48 @@ def roll_back(project: Project, label: Label = None, target: Target = None, data
     now = f"prompt {done.active.number}" if done.active else "examples alone"
     said = f"Prompt {done.retired.number} of '{escape(done.retired.label)}' is retired; in use: {now}."
     console.print(said, highlight=False)
+
+
+# -- shadows -------------------------------------------------------------------------------------------------------
+@prompts.command("shadow")
+def start_shadow(
+    project: Project,
+    number: Annotated[
+        int | None,
+        typer.Argument(help="The prompt's number; left out: examples alone, beside an active prompt."),
+    ] = None,
+    submissions: Annotated[
+        int, typer.Option(min=1, max=shadows.MOST, help="How many submissions are to be compared.")
+    ] = shadows.USUAL,
+    target: Annotated[
+        str | None, typer.Option(help="The target whose examples are meant: control/image/label.")
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Let a prompt, or examples alone, predict silently beside what is in use, and compare what is kept of both."""
+    with built(data_dir, project) as (backend, key):
+        snapshot = take(backend.store, key, backend.checkpoint)
+        shadow = shadows.start(backend.store, snapshot, backend.checkpoint, number, target, submissions)
+    console.print(
+        f"A shadow for {submissions} submissions: {shadow.name} beside {shadows.called(shadow.against)} "
+        f"({escape(shadow.target)}). To see it: python -m backend prompts list {project}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@prompts.command("unshadow")
+def stop_shadow(
+    project: Project,
+    target: Annotated[
+        str | None, typer.Option(help="The target whose shadow is meant, if several run.")
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Stop a shadow before its time; what it has compared stays."""
+    with opened(data_dir, project) as found:
+        shadow = shadows.stop(found.store, found.key, target)
+    _tell(shadow)
 
 
 # -- carrying ------------------------------------------------------------------------------------------------------
@@ -181,6 +230,19 @@ def _ask_again(backend: "Backend", key: str) -> None:
     from backend.jobs import Jobs, ask_again
 
     ask_again(backend, Jobs(backend.settings), key)
+
+
+def _tell(shadow: shadows.Shadow) -> None:
+    found = shadow.comparison
+    state = "running" if shadow.ended is None else f"ended: {shadow.reason}"
+    said = f"Shadow: {shadow.name} ({shadow.target}), {len(shadow.pairs)} of {shadow.wanted} submissions, {state}"
+    if found.difference is not None:
+        error = "" if found.error is None else f", give or take {2 * found.error:.3f} (two standard errors)"
+        said += (
+            f"\n  mean kept IoU {shown(found.shadow)} by it, {shown(found.shown)} by {shadows.called(shadow.against)}, "
+            f"difference {shown(found.difference, signed=True)}{error}. {found.said}"
+        )
+    console.print(escape(said), highlight=False, soft_wrap=True)
 
 
 def _version(found: Opened, number: int) -> PromptRecord:

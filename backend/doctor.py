@@ -1,7 +1,9 @@
 """Doctor: looks for what really goes wrong between Label Studio and a backend; changes nothing."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -36,6 +38,7 @@ _SAMPLING = (
     "Hard tasks first in the label stream: set the project's sampling to 'Uncertainty sampling' by Label Studio's API, as"
     " docs/order_of_work.md shows; or label from a view that is sorted by Prediction score."
 )
+_LATE = 900.0  # seconds, as in the alert SegGPTEventsWait
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,15 @@ def _store(settings: Settings, store: Store) -> Iterator[Finding]:
     for record in store.projects():
         for said in troubles.lasting(store, record.key):
             yield Finding("warning", "worker", said, "It goes on trying.")
+    for project, waiting in store.waiting_events().items():
+        if time.time() - waiting.since > _LATE:
+            since = datetime.fromtimestamp(waiting.since, UTC)
+            found = (
+                f"project {project}: {waiting.count} events wait, the first since {since:%Y-%m-%d %H:%M} UTC"
+            )
+            yield Finding(
+                "warning", "worker", found, "They are kept; does a worker run, and what does it log?"
+            )
 
 
 def _server(settings: Settings) -> Iterator[Finding]:

@@ -88,6 +88,11 @@ def listed(store: Store, project: str, pool: Iterable[ExampleInfo]) -> list[Drop
     ]
 
 
+def remembers_all(store: Store, project: str) -> bool:
+    """Whether whatever was taken out of use is still noted: not where it was so much that some was forgotten."""
+    return len(_read(store, project)) < _MOST
+
+
 def put_back(store: Store, project: str, key: str) -> Dropped:
     """Let an example be read again at the next comparison with Label Studio.
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from backend import revision
-from backend.errors import LabelStudioError
+from backend.errors import LabelStudioError, Unauthorized
 from backend.label_studio import LabelStudio, is_outage
 from backend.ordering import Ordering
 from backend.predictor import Predictions, Predictor, TaskPrediction
@@ -205,8 +205,9 @@ class PreAnnotation:
         if not known:
             return 0
         self._store.set_note(f"tidied:{project}", str(now))
-        waiting = [event.received for event in self._store.pending_events(1)]  # of whichever project
-        return self._store.drop_superseded(project, min(now, known, *waiting) - _STILL_NEEDED)
+        waiting = self._store.waiting_events().get(project)
+        heard = waiting.since if waiting else now
+        return self._store.drop_superseded(project, min(now, known, heard) - _STILL_NEEDED)
 
     # -- inside --------------------------------------------------------------------------------------------------
     def _note(self, snapshot: Snapshot, tasks: Iterable[int], status: TaskStatus, reason: str) -> None:
@@ -262,6 +263,8 @@ class PreAnnotation:
         stays = {snapshot.revision, self._ordering.shown(snapshot.project)}
         # Annotations made from a prediction name it: leave those of labeled tasks alone.
         unlabeled = [task["id"] for task in tasks if not task.get("total_annotations")]
+        for task in set(there).intersection(unlabeled):  # what is newer goes
+            self._predictor.shown_again(snapshot, task)
         old = {
             task: sorted(number for number, version in held[task].items() if version not in stays)
             for task in unlabeled
@@ -312,7 +315,7 @@ class PreAnnotation:
             try:
                 number = self._send(prediction, old.get(task, []))
             except LabelStudioError as error:
-                if error.status not in (400, 404):
+                if not _is_of_one(error):
                     self.queue(snapshot, [other for other in predictions if other not in pushed], str(error))
                     raise
                 if self._label_studio.tasks(project_number(snapshot.project), [task]):
@@ -351,3 +354,9 @@ class PreAnnotation:
             return 0
         self._store.forget_pushed(snapshot.project, gone)
         return len(gone)
+
+
+def _is_of_one(error: LabelStudioError) -> bool:
+    """Whether Label Studio, or a proxy before it, refused one prediction: the next one may be taken."""
+    everyone_s = is_outage(error) or isinstance(error, Unauthorized)
+    return not everyone_s and error.status is not None and error.status >= 400 and error.status != 429

@@ -82,6 +82,23 @@ def nearest(place: Place, infos: Sequence[ExampleInfo], places: int) -> list[Exa
     return ordered[: places - min(pinned, places // 2)]
 
 
+def near_first(
+    place: Place | None, infos: Sequence[ExampleInfo], shots: int, usual: int
+) -> tuple[list[ExampleInfo], list[ExampleInfo], int]:
+    """What a context is chosen from: the near frames that it begins with, the others, and how many of these it takes.
+
+    Args:
+        place: of the task that is to be predicted, if it is a frame.
+        infos: one a task, oldest first.
+        shots: how many examples the context has at most.
+        usual: how many contexts have, `SHOTS`; where frames are near, half of these are enough.
+    """
+    few = min(shots, places(usual))
+    near = nearest(place, infos, few) if place else []
+    others = [info for info in infos if info not in near]
+    return near, others, (few if near else shots) - len(near)
+
+
 def places(shots: int) -> int:
     """How many examples a context has that begins with near frames: a few that are near say more than many."""
     return max(1, (shots + 1) // 2)
@@ -128,6 +145,11 @@ def place_again(store: Store, project: str, tasks: Iterable[Mapping[str, Any]], 
 def as_columns(place: Place | None) -> tuple[str, float | None]:
     """What an example keeps of a place: sequence and frame."""
     return (place.sequence, place.frame) if place else ("", None)
+
+
+def of_example(info: ExampleInfo, settings: Settings) -> Place | None:
+    """Where an example's task stood when the example was last placed; None where `SEQUENCE_KEY` is empty."""
+    return Place(info.sequence, info.frame) if info.sequence and settings.sequence_key else None
 
 
 def in_order(tasks: Sequence[Mapping[str, Any]], settings: Settings) -> list[Mapping[str, Any]]:

@@ -131,6 +131,14 @@ class Settings(BaseSettings):
             raise ValueError("must start with http:// or https://")
         return url.rstrip("/")
 
+    @field_validator("label_studio_api_key", "admin_token")
+    @classmethod
+    def _without_space_around(cls, token: SecretStr) -> SecretStr:
+        stripped = token.get_secret_value().strip()
+        if token and not stripped:
+            raise ValueError("holds nothing but white space")
+        return SecretStr(stripped)
+
     @field_validator("pre_annotate")
     @classmethod
     def _off_all_or_number(cls, value: str) -> str:

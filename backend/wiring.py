@@ -15,9 +15,11 @@ from backend.pre_annotation import PreAnnotation
 from backend.predictor import Predictor
 from backend.prompts import Alarm, Influence, Prompts, Tunings
 from backend.settings import Settings
+from backend.shadowing import Shadowing
 from backend.store import Store
 from backend.store.engines import open_engine
 from backend.store.sqlite import SqliteStore
+from backend.why import Why
 from model.segmenter import Segmenter
 
 
@@ -39,6 +41,8 @@ class Backend:
     alarm: Alarm
     influence: Influence
     pre_annotation: PreAnnotation
+    why: Why
+    shadowing: Shadowing
     metrics: Metrics
 
     @property
@@ -121,6 +125,8 @@ def build(settings: Settings, *, patient: bool = False) -> Backend:
         alarm=Alarm(store, segmenter, settings),
         influence=Influence(store, segmenter, settings),
         pre_annotation=PreAnnotation(store, label_studio, predictor, ordering, settings, segmenter.identity),
+        why=Why(store, label_studio, predictor, segmenter.identity),
+        shadowing=Shadowing(store, predictor, segmenter.identity),
         metrics=Metrics(),
     )
 

@@ -2,7 +2,8 @@
 
 The protocol is fixed, so that figures of different days and people can be compared:
 
-- A folder holds `images/` and `masks/*.png`; a mask is a palette image, 0 background, `IGNORED` ignored.
+- A folder holds `images/` and `masks/*.png`; a mask is a palette image, 0 background, `IGNORED` ignored; or grey with the
+  same meaning; or black and white, where white is class 1.
 - Every class is a task of its own. Its images are those that hold it on more than `LEAST_SHARE` of the mask's pixels,
   the mask brought to `SELECTION_SIZE` squared by nearest neighbour; sorted by name; the first `QUERIES` are queries.
 - A query's examples are drawn from the class's other images by a seed made of folder, class, stem and shots.
@@ -17,7 +18,7 @@ import random
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal, Protocol
@@ -157,7 +158,7 @@ class Folder:
         """Stems of the images that hold each class, sorted by name, by class index."""
         holding: dict[int, list[str]] = {}
         for stem in sorted(self._masks):
-            small = _indices(self._masks[stem], SELECTION_SIZE)
+            small = self._indices(stem, SELECTION_SIZE)
             for label, count in zip(*np.unique(small, return_counts=True), strict=True):
                 if label not in (0, IGNORED) and count > LEAST_SHARE * small.size:
                     holding.setdefault(int(label), []).append(stem)
@@ -186,21 +187,35 @@ class Folder:
             upright = ImageOps.exif_transpose(opened)
             plain = upright if upright.mode in ARRAY_MODES else upright.convert("RGB")
             picture = canvas.to_rgb(np.asarray(plain))
-        indices = _indices(self._masks[stem])
+        indices = self._indices(stem)
         if indices.shape != picture.shape[:2]:
             sizes = f"image {picture.shape[:2]}, mask {indices.shape}"
             raise EvaluationError(f"{self._images[stem]}: image and mask differ in size: {sizes}")
         return picture, indices
 
+    def _indices(self, stem: str, size: int | None = None) -> NDArray[np.uint8]:
+        """Class indices `[H, W]` of a mask, as stored, brought to a square where a size is given."""
+        path = self._masks[stem]
+        with Image.open(path) as opened:
+            if opened.mode not in ("P", "L", "1"):
+                raise EvaluationError(f"{path}: a mask is a palette or grey image, not of mode {opened.mode}")
+            resized = opened.resize((size, size), Image.Resampling.NEAREST) if size else opened
+            stored = np.array(resized, dtype=np.uint8)  # of one bit: 0 and 1
+            if opened.mode == "L" and self._grey_is_black_and_white:
+                return (stored > 0).astype(np.uint8)
+            return stored
 
-def _indices(path: Path, size: int | None = None) -> NDArray[np.uint8]:
-    """Class indices `[H, W]` of a palette (or grey) mask, as stored, brought to a square where a size is given."""
-    with Image.open(path) as opened:
-        if opened.mode not in ("P", "L", "1"):
-            raise EvaluationError(f"{path}: a mask is a palette image, not of mode {opened.mode}")
-        stored = opened if opened.mode != "1" else opened.convert("P")
-        resized = stored.resize((size, size), Image.Resampling.NEAREST) if size else stored
-        return np.asarray(resized, dtype=np.uint8).copy()
+    @cached_property
+    def _grey_is_black_and_white(self) -> bool:
+        """Whether no grey mask has a value between 0 and 255: 255 was painted then, and is not `IGNORED`.
+
+        All masks are asked, because one that holds indices may well have nothing but background and ignored pixels.
+        """
+        for path in self._masks.values():
+            with Image.open(path) as opened:
+                if opened.mode == "L" and any(opened.histogram()[1:IGNORED]):
+                    return False
+        return True
 
 
 def iou(first: Mask, second: Mask) -> float:

@@ -1,14 +1,14 @@
 """How good tuned prompts are on a folder of known masks, by the protocol of `model.evaluation`."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from model import retrieval
-from model.evaluation import AT_ONCE, THRESHOLD, Episode, EvaluationError, Folder, Row, Tally, iou
+from model.evaluation import AT_ONCE, THRESHOLD, Episode, EvaluationError, Extra, Folder, Row, Tally, iou
 from model.example import Context, Example, Picture, Prompt
 from model.gate import COMPANIONS, MARGIN, Use
 from model.segmenter import Query, Segmenter
@@ -38,6 +38,7 @@ def evaluate_tuned(
     shots: Sequence[int] = (1, 4, 8),
     config: TuningConfig | None = None,
     progress: Callable[[float, float], None] | None = None,
+    extras: Collection[Extra] = (),
 ) -> TunedRow:
     """Evaluate tuned prompts by the protocol of `model.evaluation`, on the queries of the most shots with a row.
 
@@ -52,6 +53,7 @@ def evaluate_tuned(
         shots: numbers of examples, each at least 1.
         config: of every tuning.
         progress: called with (halves done and the part of the one that runs, halves in all), first with 0 done.
+        extras: further figures to measure.
 
     Raises:
         EvaluationError: if the folder is not of the protocol's form, or has too few images for all of `shots`.
@@ -62,7 +64,7 @@ def evaluate_tuned(
         raise EvaluationError(f"{opened.path}: no class has more than {min(shots)} images")
     halves = _halves(opened.episodes(most))
     report = progress or (lambda done, total: None)
-    tally, seconds, uses = Tally(most, "tuned"), 0.0, []
+    tally, seconds, uses = Tally(most, "tuned", extras), 0.0, []
     report(0, len(halves))
     for place, half in enumerate(halves):
 

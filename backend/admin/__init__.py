@@ -2,13 +2,13 @@
 
 from fastapi import APIRouter, Depends
 
-from backend.admin import examples, figures, influence, labels, projects, prompts, tunings
+from backend.admin import examples, figures, influence, labels, projects, prompts, shadows, tunings, why
 from backend.admin.answers import problems
 from backend.admin.guard import guard
 from backend.jobs import Jobs
 from backend.wiring import Backend
 
-SUBJECTS = (projects, figures, examples, influence, labels, tunings, prompts)
+SUBJECTS = (projects, why, figures, examples, influence, labels, tunings, prompts, shadows)
 """What the API is about: modules, each with its `routes(backend, jobs)`."""
 
 TAGS = [

@@ -7,12 +7,15 @@ from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from backend import revision
-from backend.errors import NotFound
+from backend.errors import NotFound, Refused
 from backend.revision import Snapshot
 from backend.wiring import Backend
 
 MOST = 2**53
 """Largest number that a path may hold: JavaScript's, and far below SQLite's."""
+
+READ_AGAIN = "Annotations are read from Label Studio again"
+"""What putting back and answering need Label Studio for."""
 
 Key = Annotated[
     str,
@@ -73,6 +76,16 @@ def project_key(backend: Backend, named: str) -> str:
     if key is None:
         raise NotFound(f"There is no project '{named}'; see /api/projects.")
     return key
+
+
+def needs_label_studio(backend: Backend, what_for: str) -> None:
+    """See that Label Studio can be asked for what a route is to do.
+
+    Raises:
+        Refused: if it is not set.
+    """
+    if not backend.label_studio.configured:
+        raise Refused(f"{what_for}: set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY.")
 
 
 def take(backend: Backend, key: str) -> Snapshot:

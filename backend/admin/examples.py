@@ -8,7 +8,6 @@ from pydantic import Field
 from backend import dropped, pins
 from backend.admin import answers
 from backend.admin.answers import Answer, Key, problems
-from backend.errors import Refused
 from backend.findings import Finding
 from backend.jobs import Jobs, ask_again
 from backend.label_config import Target
@@ -104,9 +103,6 @@ class Dropped(Answer):
     because: str = Field(description="What that act was, for people.")
 
 
-UNREADABLE = "It is read from Label Studio again: set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY."
-
-
 def routes(backend: Backend, jobs: Jobs) -> APIRouter:
     """Routes about examples."""
     router = APIRouter(prefix="/projects/{key}", tags=["examples"], responses=problems(404, 422))
@@ -139,8 +135,7 @@ def routes(backend: Backend, jobs: Jobs) -> APIRouter:
     def restore_example(key: Key, example: ExampleKey) -> Dropped:
         """Read its annotation again from Label Studio, which takes the worker some seconds."""
         project = answers.project_key(backend, key)
-        if not backend.label_studio.configured:
-            raise Refused(UNREADABLE)
+        answers.needs_label_studio(backend, answers.READ_AGAIN)
         back = dropped.put_back(backend.store, project, example)
         jobs.reconcile(project)
         return shown_dropped(back)

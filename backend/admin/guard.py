@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import contextlib
 import hmac
 import ipaddress
 from collections.abc import Callable
@@ -35,7 +36,7 @@ def guard(backend: Backend, *, browsers: bool = False) -> Callable[..., None]:
     read: so what changes something must not come from another origin. And its host name can be made to mean this
     machine (DNS rebinding), whose answers it could read: so without a token, the request must name this machine.
     """
-    expected = backend.settings.admin_token.get_secret_value()
+    expected = _as_sent(backend.settings.admin_token.get_secret_value())
     challenge = {"WWW-Authenticate": "Basic" if browsers else "Bearer"}
 
     def check(
@@ -50,8 +51,8 @@ def guard(backend: Backend, *, browsers: bool = False) -> Callable[..., None]:
                 "Web pages of another origin may change nothing here. A proxy must pass the Host header on.",
             )
         if expected:
-            given = request.headers.get("authorization", "")
-            if not hmac.compare_digest(_token(given, browsers=browsers), expected.encode()):
+            given = _token(request.headers.get("authorization", ""), browsers=browsers)
+            if not any(hmac.compare_digest(given, form) for form in expected):
                 raise HTTPException(
                     401,
                     "The admin API wants 'Authorization: Bearer <ADMIN_TOKEN>'.",
@@ -67,15 +68,23 @@ def guard(backend: Backend, *, browsers: bool = False) -> Callable[..., None]:
     return check
 
 
+def _as_sent(token: str) -> list[bytes]:
+    """The bytes that clients make of a token: UTF-8, or Latin-1 where that has all its letters; none of an empty one."""
+    forms = [token.encode()] if token else []
+    with contextlib.suppress(UnicodeEncodeError):
+        forms += [token.encode("latin-1")] if token else []
+    return forms
+
+
 def _token(authorization: str, *, browsers: bool) -> bytes:
     """The token of a header: after `Bearer`, or the password after `Basic`; b"" where there is none."""
     kind, _, given = authorization.partition(" ")
-    if kind == "Bearer":
-        return given.encode()
-    if kind != "Basic" or not browsers:
+    if kind.lower() == "bearer":
+        return given.strip().encode("latin-1")  # which headers are decoded by
+    if kind.lower() != "basic" or not browsers:
         return b""
     try:
-        return base64.b64decode(given, validate=True).partition(b":")[2]
+        return base64.b64decode(given, validate=True).partition(b":")[2].strip()
     except (binascii.Error, ValueError):
         return b""
 

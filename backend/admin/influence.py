@@ -8,8 +8,8 @@ from pydantic import Field
 from backend import dropped
 from backend.admin import answers
 from backend.admin.answers import Answer, Key, Wish, problems
-from backend.admin.examples import UNREADABLE, Dropped, shown_dropped
-from backend.errors import NotFound, Refused
+from backend.admin.examples import Dropped, shown_dropped
+from backend.errors import NotFound
 from backend.jobs import Jobs, ask_again
 from backend.prompts.influence import By, Preview, Weighed
 from backend.wiring import Backend
@@ -130,8 +130,7 @@ def routes(backend: Backend, jobs: Jobs) -> APIRouter:
     def restore_act(key: Key, act: ActName) -> Act:
         """Read their annotations again from Label Studio, which takes the worker some time."""
         project = answers.project_key(backend, key)
-        if not backend.label_studio.configured:
-            raise Refused(UNREADABLE)
+        answers.needs_label_studio(backend, answers.READ_AGAIN)
         back = dropped.put_back_act(backend.store, project, act)
         jobs.reconcile(project)
         return _act(back)

@@ -5,10 +5,9 @@ from typing import Annotated, Literal
 from fastapi import APIRouter
 from pydantic import Field
 
-from backend import lost_labels
+from backend import lost_labels, revision
 from backend.admin import answers
 from backend.admin.answers import MOST, Answer, Key, Wish, problems
-from backend.errors import Refused
 from backend.jobs import Jobs
 from backend.label_config import LabelConfig
 from backend.lost_labels import LostLabel, LostLabels
@@ -73,10 +72,10 @@ def routes(backend: Backend, jobs: Jobs) -> APIRouter:
     def list_lost_labels(key: Key) -> list[Lost]:
         """Labels that had examples when the labeling config lost them, with what their pools became."""
         project = answers.project_key(backend, key)
-        snapshot = answers.take(backend, project)
-        lost = lost_labels.of(backend.store, project, snapshot.config)
-        pool = [info for there in snapshot.pool.values() for info in there]
-        shown = [_lost(one, lost, snapshot.config, pool) for one in lost]
+        config = revision.config_of(backend.store.project(project))
+        lost = lost_labels.of(backend.store, project, config)
+        pool = backend.store.pool(project) if lost.targets else []  # every page asks, and mostly none is lost
+        shown = [_lost(one, lost, config, pool) for one in lost]
         return [one for one in shown if one.choices or one.answer != "unanswered"]
 
     @router.post("", status_code=202, summary="Say what a lost label's pool becomes", responses=problems(409))
@@ -105,10 +104,7 @@ def routes(backend: Backend, jobs: Jobs) -> APIRouter:
 
 
 def _connected(backend: Backend, key: str) -> str:
-    if not backend.label_studio.configured:
-        raise Refused(
-            "Annotations are read from Label Studio again: set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY."
-        )
+    answers.needs_label_studio(backend, answers.READ_AGAIN)
     return answers.project_key(backend, key)
 
 

@@ -115,10 +115,7 @@ def routes(backend: Backend, jobs: Jobs) -> APIRouter:
     def refresh_predictions(key: Key) -> Refresh:
         """Queue a pass over the project's unlabeled tasks; those that have a prediction of this revision keep it."""
         project = answers.project_key(backend, key)
-        if not backend.label_studio.configured:
-            raise Refused(
-                "Predictions are pushed to Label Studio: set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY."
-            )
+        answers.needs_label_studio(backend, "Predictions are pushed to Label Studio")
         if backend.settings.pre_annotate_limit == 0:
             raise Refused("PRE_ANNOTATE is off: nothing is predicted ahead.")
         snapshot = answers.take(backend, project)
@@ -149,7 +146,7 @@ def routes(backend: Backend, jobs: Jobs) -> APIRouter:
 def _project(backend: Backend, key: str) -> Project:
     snapshot = answers.take(backend, key)
     record = snapshot.record
-    kept = [row.iou for row in backend.store.kept(key)]
+    kept = backend.store.kept_figures(key, newest=answers.MOST)
     open_tunings = {
         tuning.target: tunings.shown(tuning, snapshot)
         for tuning in backend.store.prompts.tunings(key)
@@ -175,5 +172,5 @@ def _project(backend: Backend, key: str) -> Project:
         approvals=record.approvals if record else 0,
         reconciled=record.reconciled if record else 0.0,
         targets=targets,
-        kept_iou=KeptIoU(count=len(kept), mean=sum(kept) / len(kept) if kept else None),
+        kept_iou=KeptIoU(count=kept.count, mean=kept.recent),
     )

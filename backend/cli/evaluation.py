@@ -17,7 +17,10 @@ from backend.errors import BadRequest
 @app.command()
 def evaluate(
     folder: Annotated[
-        Path, typer.Argument(help="Holds images/ and masks/*.png (palette; 0 background, 255 ignore).")
+        Path,
+        typer.Argument(
+            help="Holds images/ and masks/*.png (palette; 0 background, 255 ignore; or black and white)."
+        ),
     ],
     shots: Annotated[
         str | None,
@@ -85,6 +88,7 @@ def evaluate(
                 segmenter,
                 counts,
                 progress=lambda done, total: bar.update(tuning, completed=done, total=total),
+                extras=wanted,
             )
             report = replace(report, rows=(*report.rows, tuned.row))
             caption = f"{tuned.tunings} prompts learned, {tuned.with_companions} used with companions"

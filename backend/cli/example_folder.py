@@ -22,6 +22,9 @@ from backend.errors import BadRequest, Refused
 MOST_LABELS = 254
 """Labels that a palette image holds: 0 is the background, 255 is ignored."""
 
+BRIGHT = 127
+"""Of 255: above it a pixel of a mask in grey counts as white."""
+
 ONLY = "mask"
 """What the masks' label is called where the folder names none."""
 
@@ -40,7 +43,7 @@ class Pair:
         name: of both, without endings.
         image: the picture.
         mask: the mask's file.
-        index: which of a palette's indices is the mask; None where all that is not black is.
+        index: which of the file's indices is the mask; None where white is.
     """
 
     name: str
@@ -52,12 +55,16 @@ class Pair:
         """The mask, `[H, W]` bool.
 
         Raises:
+            BadRequest: if it is to be white on black, and nothing of it is white nor all of it black.
             OSError: if the file is no picture.
         """
         with Image.open(self.mask) as picture:
             if self.index is not None:
                 return np.asarray(np.array(picture) == self.index)
-            return np.asarray(np.array(picture.convert("L")) > 127)
+            levels = np.array(picture.convert("L"))
+        if 1 < levels.max() <= BRIGHT:
+            raise BadRequest(f"{self.mask}: nothing of the mask is white.", remedy="Paint it white on black.")
+        return np.asarray(levels > (BRIGHT if levels.max() > 1 else 0))
 
 
 def colours(count: int) -> list[tuple[int, int, int]]:
@@ -169,7 +176,8 @@ def pairs(folder: Path) -> dict[str, list[Pair]]:
     """The folder's pairs by label, each label's sorted by name.
 
     Labels are the folders of `labels/`; without them the indices of the palette images in `masks/`, as `class 3`.
-    Where these hold one class only, or are black and white, the label is called `ONLY`.
+    Where these hold one class only, or are black and white, the label is called `ONLY`. Grey images hold indices too
+    where no value of any of them is bright, white aside: the soft edges of a painting have bright values as well.
 
     Raises:
         BadRequest: if the folder holds no pair.
@@ -191,13 +199,20 @@ def pairs(folder: Path) -> dict[str, list[Pair]]:
 
 def _classes(folder: Path, images: Mapping[str, Path]) -> dict[str, list[Pair]]:
     by_class: dict[int | None, list[Pair]] = {}
+    modes: dict[Path, str] = {}
+    held: dict[Path, list[int]] = {}
     for file in sorted((folder / "masks").glob("*.png")):
         if file.stem not in images:
             continue
         with Image.open(file) as picture:
-            # 255 is "ignore" in a palette of classes, but plain white in a black-and-white mask.
-            held = set(np.unique(np.array(picture)).tolist()) - {0, 255} if picture.mode == "P" else {None}
-        for index in held:
+            modes[file] = picture.mode
+            counts = picture.histogram() if picture.mode in ("P", "L") else []
+            # 255 is "ignore" among indices of classes, but plain white in a black-and-white mask.
+            held[file] = [index for index, count in enumerate(counts[:255]) if index and count]
+    grey = [index for file, mode in modes.items() if mode == "L" for index in held[file]]
+    indexed = ("P", "L") if grey and max(grey) <= BRIGHT else ("P",)
+    for file, mode in modes.items():
+        for index in held[file] if mode in indexed else [None]:
             by_class.setdefault(index, []).append(Pair(file.stem, images[file.stem], file, index))
     if len(by_class) == 1:
         return {ONLY: next(iter(by_class.values()))}

@@ -16,6 +16,7 @@ from huey import Huey
 
 from backend import troubles
 from backend.errors import LabelConfigError, LabelStudioError, NotFound, Refused, StoreError
+from backend.jobs import taking_up
 from backend.jobs.lanes import QUEUE_TROUBLES, LaneConsumer, is_waiting, open_lane, stop_all
 from backend.jobs.queue_log import QueueLog
 from backend.label_studio import is_outage
@@ -56,6 +57,7 @@ class Jobs:
         self._reconcile = self._register(self.events, reconcile, _USUAL)
         self._left_overs = self._register(self.predictions, left_overs, _USUAL)
         self._pre_annotate = self._register(self.predictions, pre_annotate, _LATER)
+        self._shadow = self._register(self.predictions, shadow, _LATER)
         self._look = self._register(self.events, look, _USUAL)
         self._tune = self._register(self.tuning, tune, _USUAL)
         self._measure = self._register(self.tuning, measure, _LATER)
@@ -115,8 +117,12 @@ class Jobs:
         self._tune(tuning, delay=delay)
 
     def measure(self, project: str) -> None:
-        """Measure which of the project's examples harm the others."""
+        """Measure what people asked for, and which of the project's examples harm the others."""
         self._measure(project)
+
+    def shadow(self, project: str) -> None:
+        """Predict by the project's shadows what was submitted."""
+        self._shadow(project)
 
     def look(self) -> None:
         """Look at all projects for silent changes."""
@@ -164,7 +170,7 @@ def learn(backend: Backend, jobs: Jobs, project: str) -> None:
     """
     owner = uuid.uuid4().hex
     tried: set[int] = set()
-    while fresh := [event for event in _pending(backend, project) if event.id not in tried]:
+    while fresh := [event for event in backend.store.pending_events(1000, project) if event.id not in tried]:
         if jobs.stopping.is_set():  # the next worker's first look takes them up
             return
         if not backend.store.acquire(f"learn:{project}", owner, _LEARN_LEASE):
@@ -180,10 +186,6 @@ def learn(backend: Backend, jobs: Jobs, project: str) -> None:
                     return
         finally:
             backend.store.release(f"learn:{project}", owner)
-
-
-def _pending(backend: Backend, project: str) -> list[Event]:
-    return [event for event in backend.store.pending_events(1000) if event.project == project]
 
 
 def _apply(backend: Backend, jobs: Jobs, event: Event) -> bool:
@@ -282,16 +284,25 @@ def tune(backend: Backend, jobs: Jobs, tuning: int) -> None:
 
 
 def measure(backend: Backend, jobs: Jobs, project: str) -> None:
-    """Weigh what somebody may take out of use, and measure which examples harm the others, where that is to be done."""
+    """Measure what people wait for, and then which examples harm the others, where that is to be done."""
 
-    def go_on(_done: int, _total: int) -> None:
+    def go_on(*_progress: int) -> None:
         if not _may_go_on(backend, jobs):
             raise _Ending
 
     with suppress(_Ending):
+        backend.why.measure(project, go_on)
         backend.influence.weigh(project, go_on)
         if backend.alarm.is_due(project):
             backend.alarm.measure(project, go_on)
+
+
+def shadow(backend: Backend, jobs: Jobs, project: str) -> None:
+    """Predict by the project's shadows what was submitted, one at a time: whatever somebody waits for goes first."""
+    with leased(backend.store, f"shadow:{project}", _LEASE) as taken:
+        may_go_on = taken and backend.shadowing.step(project, lambda: _may_go_on(backend, jobs))
+    if may_go_on and backend.shadowing.settle(project):  # also what came while others found the lease taken
+        jobs.shadow(project)
 
 
 class _Ending(Exception):
@@ -309,9 +320,11 @@ def _may_go_on(backend: Backend, jobs: Jobs) -> bool:
 
 def look(backend: Backend, jobs: Jobs) -> None:
     """Drain what was left behind and find what Label Studio did not tell."""
-    for project in {event.project for event in backend.store.pending_events()}:
+    for project in backend.store.waiting_events():
         jobs.learn(project)
-    _take_up_tunings(backend, jobs)
+    taking_up.tunings(backend, jobs)
+    taking_up.shadows(backend, jobs)
+    taking_up.measurings(backend, jobs)
     _tidy(backend)
     if not backend.label_studio.configured:
         return
@@ -338,18 +351,6 @@ def _tidy(backend: Backend) -> None:
         backend.pre_annotation.tidy(record.key)
 
 
-def _take_up_tunings(backend: Backend, jobs: Jobs) -> None:
-    """Queue what the schedule asks for, and tunings that wait or were cut off while nobody works on them."""
-    for record in backend.store.projects():
-        for tuning in backend.tunings.due(record.key):
-            jobs.tune(tuning.id)
-    if any(task.name == tune.__name__ for task in (*jobs.tuning.pending(), *jobs.tuning.scheduled())):
-        return
-    for tuning in reversed(backend.store.prompts.tunings()):
-        if tuning.is_open:
-            jobs.tune(tuning.id)
-
-
 def _follow_up(backend: Backend, jobs: Jobs, project: str, learnt: Learnt) -> None:
     if learnt.approved or learnt.withdrawn:
         log.info("project %s: %d approved, %d withdrawn", project, learnt.approved, learnt.withdrawn)
@@ -361,6 +362,8 @@ def _follow_up(backend: Backend, jobs: Jobs, project: str, learnt: Learnt) -> No
         jobs.tune(tuning.id)
     if learnt.approved and backend.prompts.watch(project):
         learnt = replace(learnt, moved=True)
+    if learnt.approved and backend.shadowing.settle(project):
+        jobs.shadow(project)
     if learnt.moved:
         jobs.measure(project)
     if not backend.label_studio.configured:

@@ -26,6 +26,7 @@ from backend.label_studio.trouble import Trouble, is_outage
 NOT_NOW = (502, 503, 504)
 """Said by what stands before Label Studio, or while it starts or has too much to do."""
 
+_TOO_LARGE = "A proxy before it takes no request so large: raise its limit (nginx: client_max_body_size)."
 _BACK_OFF = (0.2, 0.8)  # seconds before the second and the third try
 _REFRESH = "/api/token/refresh/"
 _HOW_TO_GET_ONE = (
@@ -309,7 +310,7 @@ class Connection:
         if status >= 400:
             said = self._held.credentials.redact(detail_of(response.content)).rstrip(".")
             message = f"Label Studio answered {path} with {status}{f': {said}' if said else ''}."
-            raise LabelStudioError(message, status=status)
+            raise LabelStudioError(message, remedy=_TOO_LARGE if status == 413 else "", status=status)
         if not response.content:
             return {}
         try:

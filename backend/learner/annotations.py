@@ -2,17 +2,18 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backend import regions
+from backend.errors import RegionError
 from backend.label_config import LabelConfig, Target
 from backend.learner.kept import Seen
 from backend.lost_labels import LostLabels
-from backend.protocol import SUGGESTED, is_id
+from backend.protocol import SUGGESTED, as_list, is_id
 from backend.store import Approval
 from backend.store.records import ApprovalKind
 
@@ -92,6 +93,23 @@ def masks(
     result = result_of(annotation)
     decoded = {target.id: regions.decode(result, target, max_pixels) for target in targets}
     return {target: mask for target, mask in decoded.items() if mask is not None}
+
+
+def says(annotation: Mapping[str, Any], target: Target) -> bool:
+    """Whether an annotation has a region of a target, however empty; far cheaper than its mask."""
+    try:
+        return regions.original_size(result_of(annotation), target) is not None
+    except RegionError:
+        return False
+
+
+def newest_first(tasks: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Tasks by their latest annotation: once the pool is full of what is recent, older images need no reading."""
+
+    def latest(task: Mapping[str, Any]) -> str:
+        return max((str(a.get("updated_at") or "") for a in as_list(task.get("annotations"))), default="")
+
+    return sorted(tasks, key=latest, reverse=True)
 
 
 def digest(annotation: Mapping[str, Any], config: LabelConfig, lost: LostLabels) -> str:

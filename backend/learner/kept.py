@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from backend.protocol import parse_time
 from backend.store import Approval, KeptIoU, PredictionRecord, Store
 from backend.store.pictures import unpack_mask
+from model import canvas
 from model.evaluation import iou
 
-# A prediction may have been recorded by another clock than the annotation was.
-_CLOCK_SKEW = 2.0
+CLOCK_SKEW = 2.0
+"""Seconds by which predictions may have been recorded by another clock than annotations were."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def compare(
             annotation=approval.annotation,
             target=target,
             revision=record.revision,
-            iou=_iou(record.masks.get(target), masks.get(target)),
+            iou=left_of(record.masks.get(target), masks.get(target)),
             at=now,
         )
         for target in record.context
@@ -71,19 +71,22 @@ def _shown(store: Store, approval: Approval, seen: Seen) -> PredictionRecord | N
     records = store.predictions(approval.project, approval.task)
     began = [one for one in records if seen.prediction is not None and one.pushed == seen.prediction]
     submitted = parse_time(approval.at)
-    before = [one for one in records if submitted is None or one.at <= submitted + _CLOCK_SKEW]
+    before = [one for one in records if submitted is None or one.at <= submitted + CLOCK_SKEW]
     shown = [one for one in before if one.revision == seen.version]
     return next(iter([*began, *shown, *before]), None)
 
 
-def _iou(predicted: bytes | None, submitted: NDArray[np.bool_] | None) -> float:
-    """IoU at the stored prediction's size."""
+def left_of(predicted: bytes | None, submitted: NDArray[np.bool_] | None) -> float:
+    """What was left of a predicted mask: IoU, 0 to 1, with the submitted one, at the predicted one's size.
+
+    Args:
+        predicted: a 1-bit PNG as predictions are stored; None where nothing was predicted.
+        submitted: `[H, W]` bool, of the image's size; None where nothing was submitted.
+    """
     if predicted is None:
         return 1.0 if submitted is None or not submitted.any() else 0.0
     ours = unpack_mask(predicted)
     if submitted is None:
         return iou(ours, np.zeros_like(ours))
-    theirs = Image.fromarray(submitted.astype(np.uint8) * 255).resize(
-        (ours.shape[1], ours.shape[0]), Image.Resampling.BOX
-    )
-    return iou(ours, np.array(theirs) > 127)
+    # Shrunk by the rule that the stored one was: what is left as it is must be kept entirely, however thin.
+    return iou(ours, canvas.resize_mask(submitted, *ours.shape))

@@ -1,69 +1,33 @@
 """Learner: applies events and exports to the store, and says as a value what that changed."""
 
-import hashlib
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backend import dropped, lost_labels, pins, sequences, titles
+from backend import dropped, lost_labels, pins, sequences, shadows, titles
 from backend.errors import ImageError, LabelConfigError, NotFound, RegionError
 from backend.images import ImageLoader
 from backend.label_config import LabelConfig, Target, image_url, parse
 from backend.label_studio import LabelStudio, is_outage
-from backend.learner import annotations, kept, pool, shaping
+from backend.learner import annotations, kept, pool, room, shaping
+from backend.learner.learnt import Learnt, Tally
 from backend.protocol import as_list, ids_of, is_id, parse_time, project_key, project_number
+from backend.reading_again import read_again
 from backend.revision import pays_at, project_of
-from backend.sequences import Place
 from backend.settings import Settings
-from backend.store import Approval, Change, Event, ExampleInfo, Store, StoredExample
-from backend.store.pictures import pack_image, pack_mask
+from backend.store import Approval, Change, Event, Store, StoredExample
 
 log = logging.getLogger(__name__)
 
 _RECONCILED_LONG_AGO = 3600.0
 
+_Labels = tuple[LabelConfig, lost_labels.LostLabels]
 Describe = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-
-
-@dataclass(frozen=True)
-class Learnt:
-    """What an event or a reconcile changed.
-
-    Attributes:
-        moved: whether the project's revision moved.
-        approved: approvals that are new or say something else.
-        withdrawn: approvals that are gone.
-        unread: task id and reason for approvals whose image or regions could not be read; they are tried again.
-        away: whether the last of them could not because Label Studio is away: what comes after it was left.
-        new_tasks: whether there may be tasks to predict ahead.
-        read_again: whether the label config changed, so that every approval may teach something else.
-        train: whether somebody asked for a tuning.
-    """
-
-    moved: bool = False
-    approved: int = 0
-    withdrawn: int = 0
-    unread: tuple[tuple[int, str], ...] = ()
-    away: bool = False
-    new_tasks: bool = False
-    read_again: bool = False
-    train: bool = False
-
-
-class _Tally:
-    """What has changed so far in one pass."""
-
-    def __init__(self) -> None:
-        self.changed = False  # an example was corrected or withdrawn
-        self.approved = 0
-        self.withdrawn = 0
-        self.unread: list[tuple[int, str]] = []
-        self.away = False
 
 
 class Learner:
@@ -94,7 +58,7 @@ class Learner:
         body = event.body
         moved = self._see_config(event.project, body.get("project"), event.received)
         self._config(event.project)  # an approval must not be taken for one without masks
-        tally = _Tally()
+        tally = Tally()
         before = self._approvals_ever(event.project)
         match event.action:
             case "ANNOTATION_CREATED" | "ANNOTATION_UPDATED" | "ANNOTATIONS_CREATED":
@@ -129,12 +93,12 @@ class Learner:
         before = self._approvals_ever(project)
         started = time.time()
         signs = sequences.signed(self._label_studio.signs(info), self._settings)
-        tally = _Tally()
+        tally = Tally()
         wanted = None if tasks is None else set(tasks)
         # Events are applied meanwhile, and know better than an export that was begun before them.
         known = self._approved(project, wanted)
         truth: set[int] = set()
-        exported = _newest_first(self._label_studio.export(number, wanted))
+        exported = annotations.newest_first(self._label_studio.export(number, wanted))
         for task in exported:
             for annotation in as_list(task.get("annotations")):
                 if self._counts(annotation):
@@ -142,6 +106,15 @@ class Learner:
                     if annotation["id"] not in known - self._approved(project, [task["id"]]):
                         self._teach(project, task, annotation, tally)
         self._withdraw(project, sorted(known - truth), tally)
+        if wanted is None:
+            room.take_up(
+                self._store,
+                project,
+                self._config(project).targets,
+                exported,
+                self._settings.pool_size,
+                lambda task, annotation, lacking: self._take_up(project, task, annotation, lacking, tally),
+            )
         sequences.place_again(self._store, project, exported, self._settings)
         if wanted is None:
             self._drop_retries(project, lambda annotation: annotation.get("id") not in truth)
@@ -202,7 +175,7 @@ class Learner:
     def _counts(self, annotation: Mapping[str, Any]) -> bool:
         return annotations.counts(annotation, self._settings.approved_when, self._settings.learn_from_bulk)
 
-    def _apply_annotations(self, event: Event, tally: _Tally) -> None:
+    def _apply_annotations(self, event: Event, tally: Tally) -> None:
         tasks = {task["id"]: task for task in as_list(event.body.get("task")) if is_id(task.get("id"))}
         single = event.action != "ANNOTATIONS_CREATED"
         for annotation in as_list(event.body.get("annotation")):
@@ -221,56 +194,110 @@ class Learner:
         return changed is not None and any((parse_time(at) or 0.0) > changed for at in approved)
 
     def _teach(
-        self, project: str, task: Mapping[str, Any], annotation: Mapping[str, Any], tally: _Tally
+        self, project: str, task: Mapping[str, Any], annotation: Mapping[str, Any], tally: Tally
     ) -> None:
         """Store one approval with its examples; what cannot be read is noted in the tally."""
         if tally.away:
             return
-        config = self._config(project)
-        lost = lost_labels.of(self._store, project, config)
-        approval = annotations.approval(project, task, annotation, config, lost)
-        known = self._store.approvals(project, tasks=[approval.task])
-        same = [a for a in known if a.annotation == approval.annotation]
-        if same and same[0].digest == approval.digest:
+        approval, known, labels = self._approval(project, task, annotation)
+        same = known.get(approval.annotation)
+        if same and same.digest == approval.digest:
             return
         try:
-            targets = (*config.targets, *lost.targets)
-            masks = annotations.masks(annotation, targets, self._settings.max_image_pixels)
-            # What was taken out of use stays out until its annotation is changed, or it is put back.
-            unchanged = bool(same) and parse_time(same[0].at) == parse_time(approval.at)
-            out = dropped.still_out(self._store, project, approval.annotation) if unchanged else set()
-            taught, aside = lost.sorted_out(shaping.without(masks, out), approval.annotation)
-            kept_aside = self._kept_aside(approval, aside)
-            new = shaping.without(taught, out) | shaping.readable(task, aside, kept_aside, lost)
-            examples = (
-                [] if self._superfluous(approval, new) else self._examples(approval, task, new, targets)
-            )
-            examples += kept_aside
+            masks, examples = self._read(approval, same, task, annotation, labels)
         except (ImageError, RegionError) as error:
             tally.unread.append((approval.task, str(error)))
             tally.away = is_outage(error.__cause__) and self._label_studio.is_away()
             if not tally.away:  # of that the client tells, once
                 log.warning("project %s task %d: approval not usable yet: %s", project, approval.task, error)
             return
+        if self._put(approval, examples, tally):
+            tally.approved += 1
+            compared = kept.compare(self._store, approval, masks, annotations.seen(annotation))
+            self._store.add_kept(compared)
+            shadows.wait_for(self._store, approval, task.get("data"), compared, masks, is_first=not known)
+
+    def _take_up(
+        self,
+        project: str,
+        task: Mapping[str, Any],
+        annotation: Mapping[str, Any],
+        lacking: Collection[str],
+        tally: Tally,
+    ) -> None:
+        """Let a known approval join pools that have room and lack it; it is not waited for where it cannot be read."""
+        if tally.away:
+            return
+        approval, known, labels = self._approval(project, task, annotation)
+        same = known.get(approval.annotation)
+        if same is None or same.digest != approval.digest:
+            return
+        try:
+            _, examples = self._read(approval, same, task, annotation, labels, lacking)
+        except (ImageError, RegionError) as error:
+            tally.away = is_outage(error.__cause__) and self._label_studio.is_away()
+            return
+        if examples:
+            read_again(self._store, project, [approval.annotation])
+            self._put(approval, examples, tally)
+
+    def _approval(
+        self, project: str, task: Mapping[str, Any], annotation: Mapping[str, Any]
+    ) -> tuple[Approval, dict[int, Approval], _Labels]:
+        """An annotation as an approval, those of its task that are known, and by which labels it is read."""
+        config = self._config(project)
+        lost = lost_labels.of(self._store, project, config)
+        approval = annotations.approval(project, task, annotation, config, lost)
+        known = self._store.approvals(project, tasks=[approval.task])
+        return approval, {one.annotation: one for one in known}, (config, lost)
+
+    def _put(self, approval: Approval, examples: Sequence[StoredExample], tally: Tally) -> bool:
+        """Store an approval and bound the pools that it joins; whether it says anything new."""
+        project = approval.project
         earlier = {info.key for info in self._store.pool(project) if info.annotation == approval.annotation}
         change = self._store.put_approval(approval, examples)
-        if change in (Change.NEW, Change.CHANGED):
-            tally.approved += 1
-            now = {example.info.key for example in examples}
-            pins.came(self._store, project, [example.info for example in examples])
-            tally.changed |= change is Change.CHANGED and earlier != now
-            pool.bound(
-                self._store, project, {example.info.target for example in examples}, self._settings.pool_size
-            )
-            self._store.add_kept(kept.compare(self._store, approval, masks, annotations.seen(annotation)))
+        if change not in (Change.NEW, Change.CHANGED):
+            return False
+        now = {example.info.key for example in examples}
+        pins.came(self._store, project, [example.info for example in examples])
+        tally.changed |= change is Change.CHANGED and earlier != now
+        taught = {example.info.target for example in examples}
+        pool.bound(self._store, project, taught, self._settings.pool_size)
+        return True
 
-    def _superfluous(self, approval: Approval, masks: Mapping[str, NDArray[np.bool_]]) -> bool:
-        """Whether no pool that the approval would join has room for it."""
-        size = self._settings.pool_size
-        return bool(masks) and all(
-            pool.is_closed(self._store.pool(approval.project, target), approval.annotation, approval.at, size)
-            for target in masks
-        )
+    def _read(
+        self,
+        approval: Approval,
+        same: Approval | None,
+        task: Mapping[str, Any],
+        annotation: Mapping[str, Any],
+        labels: _Labels,
+        lacking: Collection[str] = (),
+    ) -> tuple[dict[str, NDArray[np.bool_]], list[StoredExample]]:
+        """An annotation's masks by target id, and all examples that it is to have; none where it has none of those lacking.
+
+        Raises:
+            ImageError: if an image cannot be had.
+            RegionError: if a region cannot be read.
+        """
+        (config, lost), project = labels, approval.project
+        targets = (*config.targets, *lost.targets)
+        masks = annotations.masks(annotation, targets, self._settings.max_image_pixels)
+        # What was taken out of use stays out until its annotation is changed, or it is put back.
+        unchanged = same is not None and parse_time(same.at) == parse_time(approval.at)
+        out = dropped.still_out(self._store, project, approval.annotation) if unchanged else set()
+        taught, aside = lost.sorted_out(shaping.without(masks, out), approval.annotation)
+        kept_aside = self._kept_aside(approval, aside)
+        new = shaping.without(taught, out) | shaping.readable(task, aside, kept_aside, lost)
+        if lacking:
+            if new.keys().isdisjoint(lacking):
+                return masks, []
+            there = {i.target for i in self._store.pool(project) if i.annotation == approval.annotation}
+            new = shaping.without(new, new.keys() - lacking - there)
+        place, size = sequences.place_of(task, self._settings), self._settings.pool_size
+        if pool.are_closed(self._store, approval, new, sequences.as_columns(place)[0], size):
+            return masks, [] if lacking else kept_aside
+        return masks, self._examples(approval, task, new, targets) + kept_aside
 
     def _kept_aside(self, approval: Approval, aside: Collection[str]) -> list[StoredExample]:
         """The annotation's examples of lost labels, as they are."""
@@ -298,38 +325,11 @@ class Learner:
             if url is None:
                 raise ImageError(f"the task has no image under '{target.value}'.")
             image = self._images.open(url, approval.task)
-            examples.append(self._example(approval, target, image, shaping.fit(mask, image), place))
+            fitted, descriptor = shaping.fit(mask, image), self._describe(image)
+            examples.append(shaping.example(approval, target, image, fitted, place, descriptor))
         return examples
 
-    def _example(
-        self,
-        approval: Approval,
-        target: Target,
-        image: NDArray[np.uint8],
-        mask: NDArray[np.bool_],
-        place: Place | None,
-    ) -> StoredExample:
-        image_png, mask_png = pack_image(image), pack_mask(mask)
-        sequence, frame = sequences.as_columns(place)
-        content = hashlib.sha256(image_png + mask_png)
-        content.update(f"{approval.project} {approval.annotation} {target.id}".encode())
-        info = ExampleInfo(
-            key=content.hexdigest()[:32],
-            project=approval.project,
-            target=target.id,
-            task=approval.task,
-            annotation=approval.annotation,
-            kind=approval.kind,
-            annotator=approval.annotator,
-            at=approval.at,
-            area=float(mask.mean()),
-            descriptor=self._describe(image).astype(np.float32).tobytes(),
-            sequence=sequence,
-            frame=frame,
-        )
-        return StoredExample(info, image_png, mask_png)
-
-    def _withdraw(self, project: str, gone: Sequence[int], tally: _Tally) -> None:
+    def _withdraw(self, project: str, gone: Sequence[int], tally: Tally) -> None:
         if not gone:
             return
         self._drop_retries(project, lambda annotation: annotation.get("id") in gone)
@@ -338,7 +338,7 @@ class Learner:
         tally.withdrawn += len(withdrawn)
         tally.changed |= any(approval.annotation in taught for approval in withdrawn)
 
-    def _forget_tasks(self, project: str, tasks: Sequence[int], tally: _Tally) -> None:
+    def _forget_tasks(self, project: str, tasks: Sequence[int], tally: Tally) -> None:
         if tasks:
             self._drop_retries(project, lambda annotation: annotation.get("task") in tasks)
             self._withdraw(
@@ -348,9 +348,9 @@ class Learner:
 
     def _drop_retries(self, project: str, gone: Callable[[Mapping[str, Any]], bool]) -> None:
         """Give up events that wait to be tried again: they are older, and must not bring back what is gone."""
-        for event in self._store.pending_events(1000):
+        for event in self._store.pending_events(1000, project):
             submitted = as_list(event.body.get("annotation"))
-            if event.project == project and event.attempts and submitted and all(map(gone, submitted)):
+            if event.attempts and submitted and all(map(gone, submitted)):
                 self._store.finish_event(event.id)
 
     def _pays(self, project: str, before: int) -> bool:
@@ -363,7 +363,7 @@ class Learner:
         first_to_see = [number for number in paying if self._store.note_once(f"paid:{project}:{number}", "")]
         return bool(first_to_see)
 
-    def _conclude(self, project: str, before: int, tally: _Tally, moved: bool) -> Learnt:
+    def _conclude(self, project: str, before: int, tally: Tally, moved: bool) -> Learnt:
         """Move the revision once for all that changed, if it pays."""
         pays = self._pays(project, before)
         if not moved and (tally.changed or pays):
@@ -378,12 +378,3 @@ def key_of(payload: Mapping[str, Any], store: Store) -> str | None:
     if key is None or "." in key:
         return key
     return project_of(store, key)
-
-
-def _newest_first(tasks: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Tasks by their latest annotation: once the pool is full of what is recent, older images need no reading."""
-
-    def latest(task: Mapping[str, Any]) -> str:
-        return max((str(a.get("updated_at") or "") for a in as_list(task.get("annotations"))), default="")
-
-    return sorted(tasks, key=latest, reverse=True)

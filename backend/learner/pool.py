@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from backend.absent import note_left
-from backend.store import ExampleInfo, Store
+from backend.store import Approval, ExampleInfo, Store
 
 
 def bound(store: Store, project: str, targets: Collection[str], size: int) -> None:
@@ -19,20 +19,28 @@ def bound(store: Store, project: str, targets: Collection[str], size: int) -> No
             note_left(store, project, target, {info.task for info in pool if info.key in leaving})
 
 
-def is_closed(pool: Sequence[ExampleInfo], annotation: int, at: str, size: int) -> bool:
+def are_closed(store: Store, approval: Approval, targets: Collection[str], sequence: str, size: int) -> bool:
+    """Whether none of the pools that an approval would join has room for it; see `is_closed`."""
+    pools = [store.pool(approval.project, target) for target in targets]
+    return bool(pools) and all(is_closed(pool, approval, sequence, size) for pool in pools)
+
+
+def is_closed(pool: Sequence[ExampleInfo], approval: Approval, sequence: str, size: int) -> bool:
     """Whether a pool is full of what stays before an approval: newer masks that people drew or corrected, and pinned ones.
 
+    To the first drawn mask of a sequence it is open as long as something else can leave, see `surplus`.
+
     Args:
-        pool: one target's examples.
-        annotation: the approval's, whose own example does not count.
-        at: when it was approved.
+        pool: one target's examples, oldest first.
+        approval: whose own example does not count.
+        sequence: that the approval's task is of; "" where it is of none.
         size: how many may stay, at least 1.
     """
-    staying = [
-        info
-        for info in pool
-        if info.annotation != annotation and (info.pinned or (info.at > at and info.kind != "accepted"))
-    ]
+    others = [info for info in pool if info.annotation != approval.annotation]
+    staying = [info for info in others if info.pinned or (info.at > approval.at and info.kind != "accepted")]
+    if sequence and approval.kind != "accepted" and all(info.sequence != sequence for info in others):
+        lasting = _last_ones(others)
+        staying = [info for info in staying if info.pinned or info is others[-1] or info in lasting]
     return len(staying) >= size
 
 
@@ -65,8 +73,14 @@ def surplus(pool: Sequence[ExampleInfo], size: int) -> Collection[str]:
 
 def _not_last(candidates: Sequence[ExampleInfo], everyone: Sequence[ExampleInfo]) -> Sequence[ExampleInfo]:
     """Those that are not the last of their sequence; all, where there is none."""
-    count = Counter(info.sequence for info in everyone)
-    return [info for info in candidates if not info.sequence or count[info.sequence] > 1] or candidates
+    last = _last_ones(everyone)
+    return [info for info in candidates if info not in last] or candidates
+
+
+def _last_ones(pool: Sequence[ExampleInfo]) -> list[ExampleInfo]:
+    """Those that are the last of their sequence."""
+    count = Counter(info.sequence for info in pool)
+    return [info for info in pool if info.sequence and count[info.sequence] == 1]
 
 
 def _most_redundant(candidates: Sequence[ExampleInfo], everyone: Sequence[ExampleInfo]) -> ExampleInfo:

@@ -1,15 +1,19 @@
-"""Masks brought into shape for pools: which of them teach, at which size; knows no store."""
+"""Masks brought into shape for pools: which of them teach, at which size, as which example; asks no store."""
 
+import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from backend import sequences
 from backend.errors import RegionError
-from backend.label_config import image_url
+from backend.label_config import Target, image_url
 from backend.lost_labels import LostLabels
-from backend.store import StoredExample
+from backend.sequences import Place
+from backend.store import Approval, ExampleInfo, StoredExample
+from backend.store.pictures import pack_image, pack_mask
 
 Masks = Mapping[str, NDArray[np.bool_]]
 """By target id, `[H, W]` bool."""
@@ -53,3 +57,42 @@ def fit(mask: NDArray[np.bool_], image: NDArray[np.uint8]) -> NDArray[np.bool_]:
     columns = np.arange(width) * mask.shape[1] // width
     fitted: NDArray[np.bool_] = mask[rows[:, None], columns]
     return fitted
+
+
+def example(
+    approval: Approval,
+    target: Target,
+    image: NDArray[np.uint8],
+    mask: NDArray[np.bool_],
+    place: Place | None,
+    descriptor: NDArray[np.float32],
+) -> StoredExample:
+    """One mask as an example, its key a hash of all that it is.
+
+    Args:
+        approval: that it is of.
+        target: that it is of.
+        image: `[H, W, 3]` uint8 RGB.
+        mask: `[H, W]` bool, of the same size.
+        place: in a sequence; None where the task is in none.
+        descriptor: `[n]`, of the image.
+    """
+    image_png, mask_png = pack_image(image), pack_mask(mask)
+    sequence, frame = sequences.as_columns(place)
+    content = hashlib.sha256(image_png + mask_png)
+    content.update(f"{approval.project} {approval.annotation} {target.id}".encode())
+    info = ExampleInfo(
+        key=content.hexdigest()[:32],
+        project=approval.project,
+        target=target.id,
+        task=approval.task,
+        annotation=approval.annotation,
+        kind=approval.kind,
+        annotator=approval.annotator,
+        at=approval.at,
+        area=float(mask.mean()),
+        descriptor=descriptor.astype(np.float32).tobytes(),
+        sequence=sequence,
+        frame=frame,
+    )
+    return StoredExample(info, image_png, mask_png)

@@ -12,6 +12,7 @@ from backend.admin.answers import Key, Version
 from backend.admin.examples import ExampleKey
 from backend.admin.influence import ActName, PreviewWish, TakeOutWish
 from backend.admin.labels import AnswerWish, TakeBackWish
+from backend.admin.shadows import ShadowWish, StopWish
 from backend.errors import BadRequest
 from backend.page.access import Access, Form
 from backend.page.offers import Offers
@@ -83,6 +84,23 @@ def _about_prompts(router: APIRouter, access: Access, offers: Offers) -> None:
     def roll_back(key: Key, form: Fields) -> Response:
         offers.roll_back(key, form.get("target") or None)
         return _back(key, "prompts", "rolled-back")
+
+    @router.post("/shadows")
+    def start_shadow(key: Key, form: Fields) -> Response:
+        kind, _, what = form.get("what", "").partition(":")
+        chosen = {"prompt": what} if kind == "prompt" else {"target": what}
+        offers.start_shadow(key, _wish(ShadowWish, submissions=form.get("submissions"), **chosen))
+        return _back(key, "prompts", "shadowing")
+
+    @router.post("/shadows/stop")
+    def stop_shadow(key: Key, form: Fields) -> Response:
+        offers.stop_shadow(key, _wish(StopWish, target=form.get("target")))
+        return _back(key, "prompts", "shadow-stopped")
+
+    @router.post("/tasks/{task}/why")
+    def measure_why(key: Key, task: answers.Task, _form: Fields) -> Response:
+        offers.measure_why(key, task)
+        return _back(key, f"tasks/{task}", "measuring")
 
     @router.post("/refresh")
     def refresh(key: Key, _form: Fields) -> Response:

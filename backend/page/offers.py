@@ -9,7 +9,9 @@ from backend.admin.influence import Influences, PreviewWish, TakeOutWish
 from backend.admin.labels import AnswerWish, Lost, TakeBackWish
 from backend.admin.projects import Prediction, Project
 from backend.admin.prompts import PromptSummary, RollBackWish
+from backend.admin.shadows import Shadow, ShadowWish, StopWish
 from backend.admin.tunings import Tuning, TuningWish
+from backend.admin.why import PredictionWhy
 from backend.jobs import Jobs
 from backend.wiring import Backend
 
@@ -59,6 +61,10 @@ class Offers:
         """Tunings, newest first."""
         return cast(list[Tuning], self._do["list_tunings"](key))
 
+    def shadows(self, key: str) -> list[Shadow]:
+        """What predicts or predicted silently, the last that was started first."""
+        return cast(list[Shadow], self._do["list_shadows"](key))
+
     def is_predicting(self, key: str) -> bool:
         """Whether a pass over tasks waits or is on its way."""
         return self._jobs.depths()["predictions"] > 0 or bool(self._store.note(f"pass:{key}"))
@@ -66,6 +72,10 @@ class Offers:
     def predictions(self, key: str, task: int) -> list[Prediction]:
         """Predictions of a task, newest first."""
         return cast(list[Prediction], self._do["list_predictions"](key, task))
+
+    def why(self, key: str, task: int) -> PredictionWhy:
+        """What each part behind a task's newest prediction did."""
+        return cast(PredictionWhy, self._do["show_why"](key, task))
 
     def influence(self, key: str) -> Influences:
         """Whose influence can be taken back, and whose was."""
@@ -120,6 +130,10 @@ class Offers:
         """Measure which examples harm the others."""
         self._do["measure_examples"](key)
 
+    def measure_why(self, key: str, task: int) -> None:
+        """Measure what each part behind a task's newest prediction did."""
+        self._do["measure_why"](key, task)
+
     def refresh(self, key: str) -> None:
         """Predict tasks anew."""
         self._do["refresh_predictions"](key)
@@ -143,3 +157,11 @@ class Offers:
     def roll_back(self, key: str, target: str | None) -> None:
         """Take a prompt out of use."""
         self._do["roll_back"](key, RollBackWish(target=target))
+
+    def start_shadow(self, key: str, wish: ShadowWish) -> None:
+        """Let something predict silently."""
+        self._do["start_shadow"](key, wish)
+
+    def stop_shadow(self, key: str, wish: StopWish) -> None:
+        """End that."""
+        self._do["stop_shadow"](key, wish)

@@ -30,6 +30,8 @@ DONE = {
     "taken-back": "They are being read again from Label Studio, which takes some time; reload to see how far it is.",
     "answered": "The annotations are being read by the answer, which takes some time; reload to see how far it is.",
     "asked-again": "The answer is taken back. The annotations are being read again; reload to see how far it is.",
+    "shadowing": "The shadow predicts from the next submission on; nobody sees it.",
+    "shadow-stopped": "The shadow has ended; what it has compared stays.",
     "refreshing": "The pass over the tasks is queued.",
 }
 """What was done, by the word that the address carries after it."""

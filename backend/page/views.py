@@ -20,6 +20,7 @@ from backend.page.pages import Pages, names_of
 from backend.page.rendering import LEFT, PageRoute, render
 from backend.page.thumbnails import thumbnail
 from backend.sequences import predicted_task
+from backend.shadows import MOST, USUAL
 from backend.store import TaskState
 from backend.wiring import Backend
 
@@ -127,6 +128,7 @@ def _what_goes_on(backend: Backend, access: Access, offers: Offers, pages: Pages
         return pages.render(
             "prompts.html", visitor, project, done,
             prompts=offers.prompts(key)[::-1], tunings=tunings[:_ROWS], refresh=_REFRESH if going_on else 0,
+            shadows=offers.shadows(key), usual=USUAL, most=MOST,
         )  # fmt: skip
 
     @router.get("/projects/{key}/tasks")
@@ -151,14 +153,20 @@ def _what_goes_on(backend: Backend, access: Access, offers: Offers, pages: Pages
         return show_why(key, task, visitor)
 
     @router.get("/projects/{key}/tasks/{task}")
-    def show_why(key: Key, task: Task, visitor: Here) -> Response:
+    def show_why(key: Key, task: Task, visitor: Here, done: Done = "") -> Response:
         project = offers.project(key)
         examples = offers.examples(key)
         names = names_of(project, examples)
         predictions = offers.predictions(key, task)
         state = next(iter(backend.store.task_states(project.project, [task])), None)
         told = [(prediction, _behind(prediction, examples)) for prediction in predictions]
-        return pages.render("why.html", visitor, project, "", task=task, names=names, told=told, state=state)
+        masks = {mask.target: mask for mask in offers.why(key, task).masks} if predictions else {}
+        waiting = any(mask.status == "waiting" for mask in masks.values())
+        return pages.render(
+            "why.html", visitor, project, done if waiting else "", task=task, names=names, told=told, state=state,
+            masks=masks, did={(mask.target, part.key): part for mask in masks.values() for part in mask.parts},
+            refresh=_REFRESH_SLOWLY if waiting else 0,
+        )  # fmt: skip
 
     return router
 

@@ -51,7 +51,6 @@ class Alarm:
         snapshot = revision.take(self._store, project, self._segmenter.identity)
         pools = _measurable(snapshot)
         total, done = sum(map(len, pools)), 0
-        kept = self._store.kept(project)
         found = dict[str, Finding]()
         curves, absences = dict[str, score.Calibration](), dict[str, score.Absence]()
         whole = set[str]()
@@ -71,7 +70,7 @@ class Alarm:
             target, worth = pool[0].target, [influence.finds for influence in influences]
             seen, nearer = self._rehearsed(examples, worth, report)
             whole |= set() if nearer else {target}
-            lately = self._of_masks([one for one in kept if one.target == target])
+            lately = self._of_masks(self._store.kept(project, target=target, newest=5 * NEWEST_KEPT))
             curves[target] = score.calibrate([raw for raw, _ in seen], [true for _, true in seen], lately)
             absences[target] = self._absence(snapshot, target, examples, worth, seen, report, nearer)
             done += len(pool)
@@ -140,7 +139,7 @@ class Alarm:
     def _of_masks(self, kept: Sequence[KeptIoU]) -> list[float]:
         """The newest kept IoUs where a mask was shown: that nothing was shown says nothing of masks' scores."""
         found: list[float] = []
-        for one in reversed(kept[-5 * NEWEST_KEPT :]):
+        for one in reversed(kept):
             records = self._store.predictions(one.project, one.task)
             shown = [record for record in records if record.revision == one.revision]
             if all(one.target in record.masks for record in shown):

@@ -17,7 +17,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from backend import dropped, pins, unpacking
+from backend import dropped, pins, sequences, unpacking
 from backend.errors import NotFound, Refused
 from backend.protocol import parse_time
 from backend.settings import Settings
@@ -223,10 +223,13 @@ class Influence:
         place: int,
         among: Sequence[int],
     ) -> Context:
-        others = [other for other in among if other != place]
-        infos = [pool[other] for other in others]
-        chosen = pins.choose(described[place], described[others], infos, self._settings.shots)
-        return Context(tuple(examples[others[index]] for index in chosen))
+        others = [pool[other] for other in among if other != place]
+        frame, shots = sequences.of_example(pool[place], self._settings), self._settings.shots
+        near, rest, free = sequences.near_first(frame, others, shots, shots)
+        row = {info.key: number for number, info in enumerate(pool)}
+        picked = pins.choose(described[place], described[[row[info.key] for info in rest]], rest, free)
+        chosen = [*near, *(rest[index] for index in picked)]
+        return Context(tuple(examples[row[info.key]] for info in chosen))
 
     def _found(
         self,

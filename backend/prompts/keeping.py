@@ -12,6 +12,9 @@ FEWEST_BEFORE = 8
 MOST_BEFORE = 32
 """Of the submissions before it, so many count, the last ones."""
 
+MOST_LOOKED_AT = 1000
+"""Of a label's submissions on either side of the activation, so many are looked at, the newest."""
+
 CLEAR_FALL = 0.05
 """A smaller fall of the mean kept IoU is no reason, however sure."""
 

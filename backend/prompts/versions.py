@@ -3,11 +3,12 @@
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 
 from backend import revision
 from backend.errors import BadRequest, NotFound, Refused
 from backend.label_config import LabelConfig, Target
-from backend.prompts.keeping import fell
+from backend.prompts.keeping import MOST_LOOKED_AT, fell
 from backend.store import KeptIoU, PromptRecord, Store
 from backend.store.tensors import unpack_prompt
 
@@ -96,13 +97,12 @@ class Prompts:
     def watch(self, project: str) -> list[RolledBack]:
         """Roll back each active prompt whose predictions annotators keep clearly less of than what was there before."""
         active = [prompt for prompt in self._store.prompts.prompts(project) if prompt.status == "active"]
-        kept = self._store.kept(project) if active else []
         gone = []
         for prompt in active:
             activated = prompt.activated or 0.0
-            rows = [row for row in kept if row.target == prompt.target]
-            since = [row.iou for row in rows if row.at >= activated and _is_by(prompt, row)]
-            before = [row.iou for row in rows if row.at < activated and not _is_by(prompt, row)]
+            kept = partial(self._store.kept, project, target=prompt.target, newest=MOST_LOOKED_AT)
+            since = [row.iou for row in kept(activated) if _is_by(prompt, row)]
+            before = [row.iou for row in kept(before=activated) if not _is_by(prompt, row)]
             if (why := fell(before, since)) is not None:
                 gone.append(self._retire(prompt, f"Rolled back by itself. {why}"))
         return gone

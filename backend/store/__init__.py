@@ -14,6 +14,7 @@ from backend.store.records import (
     StoredExample,
     TaskState,
     TuningRecord,
+    WaitingEvents,
     WaitingTasks,
 )
 
@@ -33,5 +34,6 @@ __all__ = [
     "StoredExample",
     "TaskState",
     "TuningRecord",
+    "WaitingEvents",
     "WaitingTasks",
 ]

@@ -4,6 +4,7 @@ All methods are safe to call from several threads and several processes at once.
 after a crash either all of it is there or nothing. Times are Unix seconds unless a record says otherwise.
 """
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any, Protocol
@@ -21,6 +22,7 @@ from backend.store.records import (
     StoredExample,
     TaskState,
     TuningRecord,
+    WaitingEvents,
     WaitingTasks,
 )
 
@@ -120,8 +122,11 @@ class Store(Protocol):
     def add_event(self, project: str, action: str, body: Mapping[str, Any], received: float) -> int:
         """Keep an event durably; returns its id. Raises StoreError where it cannot be kept."""
 
-    def pending_events(self, limit: int = 100) -> list[Event]:
-        """Events not finished yet, oldest first."""
+    def pending_events(self, limit: int = 100, project: str | None = None) -> list[Event]:
+        """Events not finished yet, of one project or of all, oldest first."""
+
+    def waiting_events(self) -> dict[str, WaitingEvents]:
+        """How many events each project has that are not finished yet; a project without any is left out."""
 
     def count_events(self) -> int:
         """How many events are not finished yet."""
@@ -196,8 +201,24 @@ class Store(Protocol):
     def add_kept(self, kept: Iterable[KeptIoU]) -> None:
         """Remember kept IoUs, each in place of an earlier one of the same annotation and target."""
 
-    def kept(self, project: str, since: float = 0.0) -> list[KeptIoU]:
-        """Kept IoUs of a project, oldest first."""
+    def kept(
+        self,
+        project: str,
+        since: float = 0.0,
+        *,
+        before: float = math.inf,
+        target: str | None = None,
+        newest: int | None = None,
+    ) -> list[KeptIoU]:
+        """Kept IoUs of a project, oldest first; all, or fewer of them.
+
+        Args:
+            project: project key.
+            since: Unix time; those of earlier submissions are left out.
+            before: Unix time; those of this moment and later are left out.
+            target: only those of this one.
+            newest: of all these only so many, the newest.
+        """
 
     def kept_figures(self, project: str, newest: int = 50) -> KeptFigures:
         """How many kept IoUs a project has, and the mean of its newest; none of them is loaded."""

@@ -56,6 +56,19 @@ class Event:
 
 
 @dataclass(frozen=True)
+class WaitingEvents:
+    """A project's events that have not been applied yet.
+
+    Attributes:
+        count: how many, at least 1.
+        since: when the first of them was received, Unix time.
+    """
+
+    count: int
+    since: float
+
+
+@dataclass(frozen=True)
 class Approval:
     """One submitted annotation that counts as approved, with or without masks in it.
 

@@ -6,6 +6,7 @@ databases. Everything is held in memory: examples (some 100 kB each) and predict
 """
 
 import json
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ from backend.store.records import (
     ProjectRecord,
     StoredExample,
     TaskState,
+    WaitingEvents,
     WaitingTasks,
 )
 from backend.store.redis_database import RedisDatabase
@@ -121,11 +123,22 @@ class RedisStore(Store):
         return int(self._database.run(scripts.ADD_EVENT, *counted(without(EVENT, "id"), row)))
 
     @override
-    def pending_events(self, limit: int = 100) -> list[Event]:
+    def pending_events(self, limit: int = 100, project: str | None = None) -> list[Event]:
         columns = without(EVENT, "reason")
-        rows = self._database.run(scripts.PENDING_EVENTS, limit, listed(columns))
+        of = [] if project is None else [project]
+        rows = self._database.run(scripts.PENDING_EVENTS, limit, listed(of), listed(columns))
         events = [values(columns, row) for row in rows]
         return [Event(**{**event, "body": json.loads(event["body"])}) for event in events]
+
+    @override
+    def waiting_events(self) -> dict[str, WaitingEvents]:
+        columns = {name: form for name, form in EVENT.items() if name in ("project", "received")}
+        found: dict[str, WaitingEvents] = {}
+        for row in self._database.run(scripts.PENDING_EVENTS, -1, listed([]), listed(columns)):
+            event = values(columns, row)
+            before = found.get(event["project"], WaitingEvents(0, event["received"]))
+            found[event["project"]] = WaitingEvents(before.count + 1, min(before.since, event["received"]))
+        return found
 
     @override
     def count_events(self) -> int:
@@ -282,11 +295,20 @@ class RedisStore(Store):
         self._add("kept", KEPT, kept)
 
     @override
-    def kept(self, project: str, since: float = 0.0) -> list[KeptIoU]:
-        found = [
-            KeptIoU(**from_json(reply))
-            for reply in self._database.run(scripts.KEPT, project, repr(float(since)))
-        ]
+    def kept(
+        self,
+        project: str,
+        since: float = 0.0,
+        *,
+        before: float = math.inf,
+        target: str | None = None,
+        newest: int | None = None,
+    ) -> list[KeptIoU]:
+        of = listed([] if target is None else [target])
+        most = -1 if newest is None else newest
+        times = (repr(float(since)), f"({float(before)!r}")
+        replies = self._database.run(scripts.KEPT, project, *times, most, of)
+        found = [KeptIoU(**from_json(reply)) for reply in replies]
         return sorted(found, key=lambda one: (one.at, one.annotation, one.target))
 
     @override

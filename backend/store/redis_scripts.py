@@ -46,9 +46,12 @@ add_event({'id', named.id, unpack(flat)}, named)
 return named.id
 """)
 PENDING_EVENTS = question("""
-local limit, found, columns = take(), {}, take_list()
-for place, id in ipairs(call('ZRANGEBYSCORE', key('events'), '-inf', '+inf', 'LIMIT', 0, limit)) do
-    found[place] = call('HMGET', key('event', id), unpack(columns))
+local limit, wanted, columns, found = tonumber(take()), take_list()[1], take_list(), {}
+for _, id in ipairs(call('ZRANGE', key('events'), 0, -1)) do
+    if limit >= 0 and #found >= limit then break end
+    if wanted == nil or call('HGET', key('event', id), 'project') == wanted then
+        found[#found + 1] = call('HMGET', key('event', id), unpack(columns))
+    end
 end
 return found
 """)
@@ -266,9 +269,13 @@ end
 return {call('ZCARD', key('kept-times', project)), found}
 """)
 KEPT = question("""
-local project, found = take(), {}
-for place, name in ipairs(call('ZRANGEBYSCORE', key('kept-times', project), take(), '+inf')) do
-    found[place] = call('HGET', key('kept', project), name)
+local project, since, before, newest = take(), take(), take(), tonumber(take())
+local wanted, found = take_list()[1], {}
+for _, name in ipairs(call('ZREVRANGEBYSCORE', key('kept-times', project), before, since)) do
+    if #found == newest then break end
+    if wanted == nil or string.match(name, ':(.*)') == wanted then
+        found[#found + 1] = call('HGET', key('kept', project), name)
+    end
 end
 return found
 """)

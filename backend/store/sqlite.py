@@ -20,6 +20,7 @@ from backend.store.records import (
     ProjectRecord,
     StoredExample,
     TaskState,
+    WaitingEvents,
     WaitingTasks,
 )
 from backend.store.schema import STEPS
@@ -111,12 +112,18 @@ class SqliteStore(SqlitePredictions, Store):
         return int(event or 0)
 
     @override
-    def pending_events(self, limit: int = 100) -> list[Event]:
-        rows = self._rows(f"SELECT {_EVENT} FROM events ORDER BY id LIMIT ?", limit)
+    def pending_events(self, limit: int = 100, project: str | None = None) -> list[Event]:
+        query = f"SELECT {_EVENT} FROM events WHERE ? IS NULL OR project = ? ORDER BY id LIMIT ?"
+        rows = self._rows(query, project, project, limit)
         return [
             Event(event, project, action, json.loads(body), received, attempts)
             for event, project, action, body, received, attempts in rows
         ]
+
+    @override
+    def waiting_events(self) -> dict[str, WaitingEvents]:
+        rows = self._rows("SELECT project, count(*), min(received) FROM events GROUP BY project")
+        return {project: WaitingEvents(count, since) for project, count, since in rows}
 
     @override
     def count_events(self) -> int:

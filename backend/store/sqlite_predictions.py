@@ -1,6 +1,7 @@
 """Predictions and kept IoUs in the SQLite store, and the statements that its parts share."""
 
 import json
+import math
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -134,10 +135,23 @@ class SqlitePredictions:
         with self._database.writing() as connection:
             insert(connection, "kept", _KEPT, rows)
 
-    def kept(self, project: str, since: float = 0.0) -> list[KeptIoU]:
+    def kept(
+        self,
+        project: str,
+        since: float = 0.0,
+        *,
+        before: float = math.inf,
+        target: str | None = None,
+        newest: int | None = None,
+    ) -> list[KeptIoU]:
         """See `Store`."""
-        query = f"SELECT {_KEPT} FROM kept WHERE project = ? AND at >= ? ORDER BY at, annotation, target"
-        return [KeptIoU(*row) for row in self._rows(query, project, since)]
+        wanted = "project = ? AND at >= ? AND at < ? AND (? IS NULL OR target = ?)"
+        query = (
+            f"SELECT {_KEPT} FROM kept WHERE {wanted} ORDER BY at DESC, annotation DESC, target DESC LIMIT ?"
+        )
+        most = -1 if newest is None else newest
+        rows = self._rows(query, project, since, before, target, target, most)
+        return [KeptIoU(*row) for row in reversed(rows)]
 
     def kept_figures(self, project: str, newest: int = 50) -> KeptFigures:
         """See `Store`."""

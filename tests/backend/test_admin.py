@@ -44,11 +44,30 @@ def test_with_a_token_who_has_it_may_ask_from_anywhere(staging: Callable[..., St
     stage.setup()
     client = from_host(stage, "10.0.0.9", "http://studio.example")
     for headers, status in (({}, 401), ({"Authorization": "Bearer other"}, 401), ({"Authorization": "word"}, 401),
-                            ({"Authorization": "Bearer word"}, 200)):  # fmt: skip
+                            ({"Authorization": "Bearer wo rd"}, 401), ({"Authorization": "Bearer"}, 401),
+                            ({"Authorization": "Bearer word"}, 200), ({"Authorization": "bearer  word\t"}, 200)):  # fmt: skip
         assert {client.get(page, headers=headers).status_code for page in pages(stage)} == {status}
     refused = client.get("/api/projects")
     assert "ADMIN_TOKEN" in refused.json()["detail"]
     assert refused.headers["WWW-Authenticate"] == "Bearer"
+
+
+def test_spaces_around_a_token_that_is_set_are_not_of_it(staging: Callable[..., Stage]) -> None:
+    """A line break at the end of a secret's file locked everybody out: no header can hold one."""
+    stage = staging(admin_token=" word\r\n")  # noqa: S106
+    assert stage.client.get("/api/projects", headers={"Authorization": "Bearer word"}).status_code == 200
+    assert stage.client.get("/api/projects", headers={"Authorization": "Bearer other"}).status_code == 401
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_a_token_of_any_letters_is_known_however_a_client_writes_it(
+    staging: Callable[..., Stage], encoding: str
+) -> None:
+    """Headers are bytes: curl sends UTF-8, which was read as Latin-1 and refused."""
+    stage = staging(admin_token="wörd")  # noqa: S106
+    for token, status in (("wörd", 200), ("word", 401), ("wrd", 401)):
+        headers = {b"Authorization": f"Bearer {token}".encode(encoding)}
+        assert stage.client.get("/api/projects", headers=headers).status_code == status
 
 
 def test_with_a_token_this_machine_needs_it_too(staging: Callable[..., Stage]) -> None:

@@ -205,10 +205,12 @@ def test_evaluate_tunes_a_prompt_for_each_half_of_the_queries(
     report = tmp_path / "report.json"
     for seed in (6, 7):
         add_pair(data_set, seed)  # so that four are left to learn from
-    code, out, err = run("evaluate", str(data_set), "--shots", "2", "--tune", "--json", str(report))
+    options = ("--shots", "2", "--tune", "--boundary", "--objects", "--json", str(report))
+    code, out, err = run("evaluate", str(data_set), *options)
     assert (code, err) == (0, "")
     rows = json.loads(report.read_text())["rows"]
     assert [(row["shots"], row["method"]) for row in rows] == [(2, "context"), (2, "tuned")]
     assert rows[0]["queries"] == rows[1]["queries"]
-    assert set(rows[1]) == {"shots", "method", "miou", "seconds_per_image", "queries"}
+    plain = {"shots", "method", "miou", "seconds_per_image", "queries"}
+    assert set(rows[0]) == set(rows[1]) == plain | {"boundary_f", "object_f1"}
     assert "2 prompts" in out

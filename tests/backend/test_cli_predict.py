@@ -8,7 +8,6 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from backend.cli import example_folder
 from model.edges import ProbabilityMap
 from tests.backend.fake_label_studio import LABEL_CONFIG
 from tests.backend.stage import Run, Stage, blob, brush, by_colour, png, write_random_checkpoint
@@ -117,16 +116,45 @@ def test_classes_of_a_palette_are_looked_for_apart(
 
 
 @pytest.mark.usefixtures("seeing")
-def test_black_and_white_masks_do_as_well(run: Run, pictures: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("form", "where"),
+    [(form, "masks") for form in ("1-bit", "8-bit", "soft edges", "RGB", "0 and 1", "0 and 1, ignored")]
+    + [(form, "labels/mask") for form in ("1-bit", "8-bit", "0 and 1")],
+)
+def test_black_and_white_masks_do_as_well(
+    run: Run, pictures: Path, tmp_path: Path, form: str, where: str
+) -> None:
+    """Grey masks of 0 and 1 were read as black, so that nothing was found and nobody told why."""
     folder = tmp_path / "plain"
     (folder / "images").mkdir(parents=True)
-    (folder / "masks").mkdir()
+    (folder / where).mkdir(parents=True)
     image, mask = blob(1)
     Image.fromarray(image).save(folder / "images" / "a.jpg", quality=98)
-    (folder / "masks" / "a.png").write_bytes(example_folder.black_and_white(mask))
+    levels = mask.astype(np.uint8) * (1 if form.startswith("0 and 1") else 255)
+    if form == "0 and 1, ignored":
+        levels[:2] = 255
+    if form == "soft edges":
+        levels[0, :9] = np.linspace(5, 125, 9)
+        levels[np.nonzero(mask)[0][0], np.nonzero(mask)[1][0]] = 200
+    painted = Image.fromarray(levels).convert({"1-bit": "1", "RGB": "RGB"}.get(form, "L"))
+    painted.save(folder / where / "a.png")
     out = tmp_path / "out"
     assert run("predict", str(pictures), "--examples", str(folder), "--out", str(out))[0] == 0
     assert np.array_equal(read(out / "8.mask.png"), blob(8)[1].astype(np.uint8) * 255)
+
+
+def test_a_mask_in_which_nothing_is_white_is_named(run: Run, pictures: Path, tmp_path: Path) -> None:
+    """A red painting was read as black."""
+    folder = tmp_path / "red"
+    add_pair(folder, 1)
+    image, mask = blob(1)
+    red = np.dstack([mask * 255, mask * 0, mask * 0]).astype(np.uint8)
+    Image.fromarray(red).save(folder / "masks" / "1.png")
+    code, _, err = run("predict", str(pictures), "--examples", str(folder))
+    assert code == 1
+    assert "1.png" in err
+    assert "white" in err
+    assert len(err.strip().splitlines()) == 1
 
 
 @pytest.mark.usefixtures("seeing")

@@ -1,5 +1,6 @@
 """Doctor: what really goes wrong is found, and the remedy named."""
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,16 @@ def test_without_a_number_the_projects_that_were_seen_are_looked_at(healthy: Sta
     assert "none has been seen" in said(examine(settings))
     healthy.setup()
     assert f"project {healthy.project}: 'Project 1'" in said(examine(settings))
+
+
+def test_events_that_have_waited_for_long_are_a_warning(healthy: Stage) -> None:
+    store = healthy.backend.store
+    store.add_event("9.1", "ANNOTATION_CREATED", {}, time.time())
+    assert "events wait" not in said(found(healthy, "warning"))
+    store.add_event("9.1", "ANNOTATION_CREATED", {}, 1e9)
+    assert "project 9.1: 2 events wait, the first since 2001-09-09 01:46 UTC" in said(
+        found(healthy, "warning")
+    )
 
 
 def test_a_checkpoint_that_is_not_there_is_an_error(healthy: Stage, tmp_path: Path) -> None:

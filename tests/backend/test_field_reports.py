@@ -141,7 +141,7 @@ def test_g4_many_tasks_are_answered_in_time_and_the_rest_follows_under_the_same_
     staging: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage, clock = staging(predict_deadline=40), Clock()
-    for room in ("app", "predictor.predictor", "pre_annotation"):
+    for room in ("app", "predictor.predictor", "predictor.pace", "pre_annotation"):
         monkeypatch.setattr(f"backend.{room}.time", clock)
 
     def segment(queries: Any) -> Any:

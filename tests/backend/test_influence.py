@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from backend import revision
+from backend.sequences import Place
 from tests.backend.stage import Stage, blob, brush, by_colour
 
 GOOD, BAD = 7, 8
@@ -82,6 +84,38 @@ def test_each_is_found_as_a_task_would_be(two: Stage) -> None:
     api(two, "/preview", "POST", 202, by="person", what=str(BAD))
     two.backend.influence.weigh(two.key, lambda _done, _total: None)
     assert seen == [(5, False)] * 4 + [(3, False)] * 4
+
+
+def test_each_is_found_by_the_examples_that_a_task_in_its_place_would_be(
+    staging: Callable[..., Stage],
+) -> None:
+    """Near frames of the own sequence were not preferred, as they are when a task is predicted."""
+    stage = staging(sequence_key="clip", shots=4)
+    stage.segment_by_colour()
+    for seed, clip in enumerate("aabbbcab"):
+        image, mask = blob(seed)
+        stage.submit(stage.upload(image, clip=clip, frame=seed), brush(mask), completed_by=GOOD + (seed > 6))
+        stage.work()
+    stage.jobs.tuning.flush()
+    seen: list[tuple[str, ...]] = []
+
+    def watched(queries: Any) -> Any:
+        seen.extend(query.context.keys for query in queries)
+        return by_colour(queries)
+
+    stage.segment_with(watched)
+    api(stage, "/preview", "POST", 202, by="person", what=str(BAD))
+    stage.backend.influence.weigh(stage.key, lambda _done, _total: None)
+    snapshot = revision.take(stage.backend.store, stage.key, stage.backend.checkpoint)
+    (target,) = (one for one in snapshot.ready if one.id == stage.target)
+    choose = stage.backend.predictor.contexts.choose
+    staying = snapshot.pool[target.id][:7]
+    expected = [
+        choose(snapshot, target, info.task, blob(seed)[0], Place(info.sequence, info.frame)).keys
+        for seed, info in enumerate(staying)
+    ]
+    assert seen[:7] == expected
+    assert {len(keys) for keys in expected} == {2, 4}, "half as many where frames are near"
 
 
 def test_they_are_taken_out_as_one_and_put_back_as_one(two: Stage) -> None:

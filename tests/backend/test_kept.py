@@ -1,6 +1,7 @@
 """Kept IoU: what annotators left of our predictions, in numbers."""
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ import pytest
 from numpy.typing import NDArray
 
 from backend.learner import kept
-from backend.store import Approval, KeptIoU, PredictionRecord, Store
+from backend.store import Approval, KeptIoU, PredictionRecord, PromptRecord, Store
 from backend.store.pictures import PREDICTION_SIDE, pack_mask
 from backend.store.sqlite import SqliteStore
-from tests.backend.stage import Stage, blob, brush
+from backend.store.tensors import PromptCard, PromptFile, pack_prompt
+from model.segmenter import Query
+from tests.backend.stage import Stage, blob, brush, by_colour
 
 KEY = "1.1700000000"
 LEFT = np.zeros((40, 60), bool)
@@ -84,6 +87,18 @@ def test_it_is_measured_at_the_size_of_the_stored_prediction(store: Store) -> No
     assert compared(store, {"cell": shifted})["cell"] == pytest.approx(480 / 720, abs=0.01)
 
 
+def test_a_thin_mask_of_a_large_picture_that_is_left_as_it_is_is_kept_entirely(store: Store) -> None:
+    """Its stored copy keeps the pixels that it fills most, while the submitted one vanished: 0, though nothing was changed."""
+    thin = np.zeros((3000, 4000), bool)
+    thin[1000:1003, 100:3900] = True
+    predicted(store, 900, {"cell": thin})
+    assert compared(store, {"cell": thin})["cell"] == 1.0
+    longer = thin.copy()
+    longer[1000:1003, :100] = True
+    assert compared(store, {"cell": longer})["cell"] == pytest.approx(3800 / 3900, abs=0.01)
+    assert compared(store, {"cell": np.roll(thin, 1000, axis=0)})["cell"] == 0.0
+
+
 def test_the_newest_prediction_that_can_have_been_seen_is_compared(store: Store) -> None:
     predicted(store, 800, {"cell": ~LEFT}, "r1")
     predicted(store, 900, {"cell": LEFT}, "r2")
@@ -120,3 +135,72 @@ def test_every_submission_of_a_predicted_task_is_recorded_and_a_correction_repla
     stage.correct(annotation, brush(half))
     stage.work()
     assert [one.iou for one in figures()] == [pytest.approx(half.sum() / mask.sum())]
+
+
+# -- a version that was rolled back --------------------------------------------------------------------------------
+@pytest.fixture
+def rolled_back(stage: Stage) -> Stage:
+    """Task 2 was predicted by examples, then, with nothing found, by a prompt that has been rolled back since."""
+
+    def segment(queries: Sequence[Query]) -> list[NDArray[np.float32]]:
+        by_prompt = queries[0].context.prompt is not None
+        return (
+            [np.full(q.image.shape[:2], 0.1, np.float32) for q in queries]
+            if by_prompt
+            else by_colour(queries)
+        )
+
+    stage.segment_with(segment)
+    stage.approve(1)
+    assert stage.predict(stage.upload(blob(2)[0]))[0]["result"]
+    tensor = np.zeros((3, 64, 64), np.float32)
+    card = PromptCard(
+        checkpoint=stage.backend.checkpoint, label="cell", kind="brush", uses="prompt", examples=8,
+        figures={"gain": 0.1, "incumbent_iou": None}, created="2026-11-28",
+    )  # fmt: skip
+    version = PromptRecord(
+        project=stage.key, number=0, target=stage.target, label="cell", checkpoint=stage.backend.checkpoint,
+        status="candidate", uses="prompt", origin="tuned", created=1.0, reason="made by a test",
+    )  # fmt: skip
+    stage.backend.store.prompts.add_prompt(
+        version, pack_prompt(PromptFile(tensor, tensor, card)), activate=True
+    )
+    assert not stage.predict(2)[0]["result"]
+    stage.backend.prompts.roll_back(stage.key)
+    return stage
+
+
+def kept_of(stage: Stage, parent: int) -> list[tuple[str, float]]:
+    """Submit what the examples found on task 2, from a prediction that Label Studio made of an answer of ours."""
+    stage.submit(2, brush(blob(2)[1], origin="prediction"), parent_prediction=parent)
+    stage.work()
+    return [(one.revision, one.iou) for one in stage.backend.store.kept(stage.key)]
+
+
+def test_what_is_answered_again_after_a_roll_back_is_what_annotators_saw(rolled_back: Stage) -> None:
+    """The answer was kept in memory, and its record stayed older than that of the prompt, which nobody saw any more."""
+    version = rolled_back.setup()
+    assert rolled_back.predict(2)[0]["result"]
+    assert kept_of(rolled_back, rolled_back.predicted_by(2, version)) == [(version, 1.0)]
+
+
+def test_an_answer_kept_in_memory_whose_record_is_gone_is_made_again(rolled_back: Stage) -> None:
+    version, store = rolled_back.setup(), rolled_back.backend.store
+    assert store.drop_superseded(rolled_back.key, time.time()) == 1
+    assert rolled_back.predict(2)[0]["result"]
+    assert kept_of(rolled_back, rolled_back.predicted_by(2, version)) == [(version, 1.0)]
+
+
+def test_what_label_studio_is_left_with_after_a_roll_back_is_what_annotators_saw(rolled_back: Stage) -> None:
+    """It held both, as replies: the pass took the newer one away, and nothing was to be predicted."""
+    version = rolled_back.setup()
+    number = rolled_back.predicted_by(2, version)
+    rolled_back.predicted_by(2, f"{version}-p1")
+    rolled_back.backend.pre_annotation.step(rolled_back.key)
+    assert set(rolled_back.label_studio.stored_predictions) == {number}
+    assert kept_of(rolled_back, number) == [(version, 1.0)]
+
+
+def test_until_something_else_is_shown_the_newest_is_what_annotators_saw(rolled_back: Stage) -> None:
+    version = f"{rolled_back.setup()}-p1"
+    assert kept_of(rolled_back, rolled_back.predicted_by(2, version)) == [(version, 0.0)]

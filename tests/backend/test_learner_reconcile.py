@@ -94,6 +94,24 @@ def test_while_a_label_config_cannot_be_read_events_and_examples_are_left_as_the
     assert stage.backend.store.pending_events() == []
 
 
+def test_events_of_a_project_that_cannot_learn_hold_up_no_other_project(stage: Stage) -> None:
+    """The oldest thousand events of all projects were looked at: when all were one project's, no other learnt anything."""
+    store = stage.backend.store
+    store.put_label_config("9.1", "<View", "of an earlier version")
+    stuck = [store.add_event("9.1", "ANNOTATION_CREATED", {}, 1.0) for _ in range(1001)]
+    first = stage.approve(1)
+    assert stage.pool == [first]
+    for event in stuck[102:]:
+        store.finish_event(event)
+    image, mask = blob(2)
+    second = stage.submit(stage.upload(image), brush(mask))
+    stage.jobs.events.flush()  # as when a worker died
+    stage.jobs.look()
+    stage.work()
+    assert stage.pool == [first, second]
+    assert store.waiting_events()["9.1"].count == 102, "none is given up"
+
+
 @pytest.mark.parametrize("how", ["deleted", "task deleted", "skipped", "turned into a draft"])
 def test_what_is_gone_is_not_brought_back_by_an_event_that_is_tried_again(stage: Stage, how: str) -> None:
     """The deletion found nothing to withdraw; then the image could be read, and the deleted mask taught."""

@@ -8,6 +8,7 @@ from backend import dropped, lost_labels
 from backend.errors import NotFound, Refused
 from backend.label_config import parse
 from backend.lost_labels import LostLabel
+from backend.store import ExampleInfo
 from backend.store.pictures import unpack_mask
 from tests.backend.stage import Stage, blob, brush, half, mask_taught, reconcile
 
@@ -47,6 +48,28 @@ def predicted_labels(stage: Stage, *tasks: int) -> set[str]:
         for region in (result["result"] if result else [])
         for label in region["value"]["brushlabels"]
     }
+
+
+def test_who_asks_where_no_label_was_lost_reads_no_pool(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every page of a project asks; reading 200 examples made up most of its time in the store."""
+    stage.approve(1)
+    pools_read: list[str] = []
+    read = stage.backend.store.pool
+
+    def counted(project: str, target: str | None = None) -> list[ExampleInfo]:
+        pools_read.append(project)
+        return read(project, target)
+
+    monkeypatch.setattr(stage.backend.store, "pool", counted)
+    address = f"/api/projects/{stage.key}/lost-labels"
+    assert stage.client.get(address).json() == []
+    assert pools_read == []
+    labels(stage, "round", tell=True)
+    pools_read.clear()
+    assert [one["target"] for one in stage.client.get(address).json()] == [CELL]
+    assert len(pools_read) == 1
 
 
 @pytest.fixture

@@ -238,6 +238,22 @@ def test_every_page_is_there_in_light_and_dark_wide_and_narrow(
     assert shades["dark"] < 150 < 600 < shades["light"]
 
 
+def test_what_each_example_did_is_measured_by_the_worker_and_comes_by_itself(
+    site: Site, watch: Callable[..., Watched]
+) -> None:
+    task = EXAMPLES + 1
+    page = watch().page
+    log_in(site, page, f"/projects/{KEY}/tasks")
+    states = {"status": "done", "revision": site.api()["revision"]}
+    until(lambda: any(row["task"] == task and states.items() <= row.items() for row in site.api("/tasks")))
+    page.goto(site.address(f"/projects/{KEY}/tasks/{task}"))
+    page.get_by_role("button", name="Measure what each did").click()
+    measured = page.locator(".measured").filter(has_text="Without it, the mask would differ by")
+    expect(measured).to_have_count(EXAMPLES, timeout=60_000)
+    assert [mask["status"] for mask in site.api(f"/tasks/{task}/why")["masks"]] == ["measured"]
+    is_in_order(page)
+
+
 def test_a_pin_is_set_and_taken_off(site: Site, watch: Callable[..., Watched]) -> None:
     page = watch().page
     log_in(site, page, f"/projects/{KEY}/examples")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.learner.pool import is_closed, surplus
-from backend.store import ExampleInfo
+from backend.store import Approval, ExampleInfo
 from backend.store.records import ApprovalKind
 
 KINDS: list[ApprovalKind] = ["drawn", "corrected", "accepted"]
@@ -67,15 +67,42 @@ def test_a_pinned_example_stays_whatever_comes() -> None:
     assert surplus(pinned, 1) == [], "however small the pool was made meanwhile"
 
 
+def approval(annotation: int, at: str, kind: ApprovalKind = "drawn") -> Approval:
+    return Approval("1.1", annotation, annotation, kind, None, at, "")
+
+
 def test_a_pool_is_closed_to_what_is_older_than_all_that_stays() -> None:
     kinds: dict[int, ApprovalKind] = {3: "drawn", 4: "corrected", 5: "accepted"}
     newer = [replace(example(number, kind), at=f"2026-0{number}") for number, kind in kinds.items()]
-    assert is_closed(newer, 9, "2026-02", 2)
-    assert not is_closed(newer, 9, "2026-02", 3), "an accepted mask makes room"
-    assert not is_closed(newer, 9, "2026-03", 2), "it is as new"
-    assert not is_closed(newer, 4, "2026-02", 2), "its own example makes room for what replaces it"
+    old = approval(9, "2026-02")
+    assert is_closed(newer, old, "", 2)
+    assert not is_closed(newer, old, "", 3), "an accepted mask makes room"
+    assert not is_closed(newer, approval(9, "2026-03"), "", 2), "it is as new"
+    assert not is_closed(newer, approval(4, "2026-02"), "", 2), (
+        "its own example makes room for what replaces it"
+    )
     pinned = [replace(example(1), at="2026-01", pinned=True), newer[0]]
-    assert is_closed(pinned, 9, "2026-02", 2), "what is pinned makes no room, however old"
+    assert is_closed(pinned, old, "", 2), "what is pinned makes no room, however old"
+
+
+def test_a_full_pool_is_open_to_the_first_of_a_sequence_while_anything_else_can_leave() -> None:
+    """Its image was not read, so a sequence whose only approval came late, from an export, had no example."""
+    pool = [
+        replace(example(number), at=f"2026-0{number}", sequence=name) for number, name in enumerate("abbc", 3)
+    ]
+    assert not is_closed(pool, approval(9, "2026-02"), "d", 4), "one of the two frames of b makes room"
+    assert is_closed(pool, approval(9, "2026-02"), "b", 4), "it is not the first"
+    assert is_closed(pool, approval(9, "2026-02"), "", 4)
+    assert is_closed(pool, approval(9, "2026-02", "accepted"), "d", 4), (
+        "drawn masks stay before it all the same"
+    )
+    assert is_closed(pool[1:], approval(9, "2026-02"), "b", 3)
+    each = [replace(info, sequence=name) for info, name in zip(pool, "abce", strict=True)]
+    assert is_closed(each, approval(9, "2026-02"), "d", 4), "where each is the last of one, age counts"
+    loose = [*each[:3], replace(each[3], sequence="")]
+    assert is_closed(loose, approval(9, "2026-02"), "d", 4), "the newest never leaves"
+    assert not is_closed([loose[3], *loose[:3]], approval(9, "2026-02"), "d", 4)
+    assert is_closed([replace(info, pinned=True) for info in pool], approval(9, "2026-02"), "d", 4)
 
 
 @pytest.mark.parametrize("odd", [(), (1.0, 2.0, 3.0)], ids=["none", "of another length"])

@@ -1,5 +1,6 @@
 """Predicting ahead: which tasks, in what order, what is tidied away, and when it gives way."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 
 from backend.errors import LabelStudioError
 from backend.pre_annotation import PREDICTING, STEP_TASKS, Step
-from tests.backend.loopback import Answer
+from tests.backend.loopback import Answer, Request
 from tests.backend.stage import Stage, blob, brush
 
 
@@ -215,6 +216,48 @@ def test_a_prediction_that_label_studio_refuses_is_not_made_over_and_over(
     step(ready)
     assert states(ready)[task] == ("failed", "Label Studio refused the prediction.")
     assert step(ready) == Step()
+
+
+@pytest.mark.parametrize("status", [413, 500])
+def test_a_prediction_that_is_refused_holds_up_no_other_task(
+    ready: Stage, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """nginx takes 1 MB, and a large mask is more: each pass ended at its task, and began there again, for ever."""
+    tasks = ready.blobs(3, first=2)
+    answer = ready.label_studio.answer
+
+    def behind_a_proxy(request: Request) -> Answer:
+        sent = json.loads(request.body) if request.method == "POST" and request.body else {}
+        if request.path == "/api/predictions/" and sent.get("task") == tasks[1]:
+            return Answer(status, b"<html>Request Entity Too Large</html>")
+        return answer(request)
+
+    monkeypatch.setattr(ready.label_studio, "answer", behind_a_proxy)
+    assert step(ready).pushed == 2
+    assert [task for task, _ in pushed(ready)] == [tasks[0], tasks[2]]
+    kind, why = states(ready)[tasks[1]]
+    assert (kind, f"with {status}" in why, "client_max_body_size" in why) == ("failed", True, status == 413)
+    assert step(ready) == Step()
+
+
+@pytest.mark.parametrize("status", [403, 429])
+def test_a_refusal_that_is_not_about_a_task_ends_the_step(
+    ready: Stage, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    tasks = ready.blobs(2, first=2)
+    answer = ready.label_studio.answer
+    monkeypatch.setattr(
+        ready.label_studio,
+        "answer",
+        lambda request: (
+            Answer(status, b"{}")
+            if request.path == "/api/predictions/" and request.method == "POST"
+            else answer(request)
+        ),
+    )
+    with pytest.raises(LabelStudioError):
+        step(ready)
+    assert {states(ready)[task][0] for task in tasks} == {"queued"}
 
 
 def test_where_label_studio_goes_away_in_the_middle_the_rest_comes_later_and_nothing_twice(

@@ -124,6 +124,9 @@ def test_nothing_goes_before_an_event_that_waits_was_received(stored: Stage) -> 
     """An approval of days ago that could not be read yet found what was shown to it gone."""
     store = stored.backend.store
     store.mark_reconciled(stored.key, time.time(), "")
+    store.add_event(
+        "9.1", "ANNOTATION_CREATED", {}, time.time() - 9 * DAY
+    )  # of a project that is nothing to this one
     waits = store.add_event(stored.key, "ANNOTATION_CREATED", {}, time.time() - 2.5 * DAY)
     assert kept_after_tidying(stored) == ["r3", "r2", "r1"]
     store.finish_event(waits)

@@ -117,6 +117,19 @@ def test_that_nothing_is_there_is_not_calibrated(learned: Stage) -> None:
     assert prediction.score == pytest.approx(0.95)
 
 
+def test_where_all_that_is_found_are_specks_nothing_is_shown_and_the_score_is_that_of_nothing(
+    staging: Callable[..., Stage],
+) -> None:
+    """Nothing was shown, with the score that the specks would have been kept with."""
+    stage = staging(min_area=0.5)
+    stage.segment_by_colour()
+    stage.approve(1)
+    (task,) = stage.blobs(1, first=20)
+    prediction = predict(stage, task)
+    assert prediction.result == []
+    assert prediction.score == pytest.approx(1 - 0.9)
+
+
 # -- like nothing approved yet -------------------------------------------------------------------------------------
 def test_a_picture_like_nothing_approved_is_told(learned: Stage) -> None:
     for seed in range(6, 10):

@@ -206,6 +206,16 @@ def notes(result: Any) -> list[str]:
     return [text for region in result["result"] for text in region.get("meta", {}).get("text", [])]
 
 
+def test_a_late_approval_of_another_sequence_joins_a_full_pool(staging: Callable[..., Stage]) -> None:
+    stage = staging(sequence_key="clip", pool_size=2)
+    stage.setup()
+    for seed, clip in enumerate("aaba", 1):
+        at = f"2026-03-{9 - seed:02}T08:00:00Z"  # each is older than those before
+        stage.submit(upload(stage, seed, clip, seed), brush(blob(seed)[1]), updated_at=at)
+        stage.work()
+    assert sorted(name for name, _ in places(stage)) == ["a", "b"]
+
+
 def test_an_approval_keeps_its_place(clips: Stage) -> None:
     approve(clips, 1, "a", "frame_0012.png")
     approve(clips, 2, 7, None)

@@ -41,6 +41,7 @@ def test_each_setting_is_read_from_its_name_in_capitals(monkeypatch: pytest.Monk
         ("LABEL_STUDIO_URL", "studio:8080"), ("PORT", "0"), ("PORT", "ninety"), ("PRE_ANNOTATE", "some"),
         ("PRE_ANNOTATE", "-1"), ("SHOTS", "17"), ("THRESHOLD", "1"), ("PREDICT_DEADLINE", "0"), ("WORKER", "maybe"),
         ("MIN_AREA", "1"), ("RECONCILE_EVERY", "1"), ("LOG_LEVEL", "LOUD"), ("APPROVED_WHEN", "always"),
+        ("ADMIN_TOKEN", "  "), ("LABEL_STUDIO_API_KEY", "\n"),
     ],
 )  # fmt: skip
 def test_a_value_that_is_not_understood_is_refused_with_the_name_of_its_setting(
@@ -68,6 +69,12 @@ def test_pre_annotate_is_off_all_or_a_number(
 )
 def test_allowed_hosts_are_comma_separated(value: Any, hosts: tuple[str, ...]) -> None:
     assert Settings(allowed_hosts=value).allowed_hosts == hosts
+
+
+@pytest.mark.parametrize("name", ["ADMIN_TOKEN", "LABEL_STUDIO_API_KEY"])
+def test_white_space_around_a_token_is_not_of_it(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Files of secrets end in a line break, which no header can hold."""
+    assert getattr(set_all(monkeypatch, **{name: " a b\r\n"}), name.lower()).get_secret_value() == "a b"
 
 
 def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     stopped = Clock()
-    for module in ("backend.predictor.predictor", "model.zoom"):
+    for module in ("backend.predictor.predictor", "backend.predictor.pace", "model.zoom"):
         monkeypatch.setattr(f"{module}.time", stopped)
     return stopped
 

@@ -15,7 +15,7 @@ from backend.demo.pictures import LABELS, Picture
 from backend.demo.process import ManagedProcess
 from backend.demo.session import Session, brush_region
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 240.0
 WITHOUT_EVENT_SECONDS = (
     180.0  # the backend looks for silent changes at its leisure, the slower the export the rarer
 )

@@ -146,6 +146,29 @@ def test_ignored_pixels_count_neither_for_nor_against(tmp_path: Path, red: RedRe
     assert report.rows[0].miou == 1
 
 
+@pytest.mark.parametrize("form", ["1-bit", "8-bit"])
+def test_masks_in_black_and_white_show_one_class(tmp_path: Path, red: RedReader, form: str) -> None:
+    """White was taken for `IGNORED`, so such a folder had no class. One picture is without the class: all black."""
+    for number in range(4):
+        mask = square(255, slice(0, 50), slice(0, 60 * (number < 3)))
+        write(tmp_path, str(number), mask > 0, mask)
+        picture = Image.fromarray(mask)
+        (picture.convert("1") if form == "1-bit" else picture).save(tmp_path / "masks" / f"{number}.png")
+    assert Folder(tmp_path).classes() == {1: ["0", "1", "2"]}
+    report = evaluation.evaluate_folder(tmp_path, red, [1])
+    assert report.rows[0].miou == 1
+    assert red.asked[0].examples[0].mask.sum() == 50 * 60
+
+
+def test_in_grey_masks_that_hold_indices_white_is_ignored(tmp_path: Path) -> None:
+    """One of the masks has nothing but background and ignored pixels: the other one says what they are."""
+    for stem, label in (("a", evaluation.IGNORED), ("b", 7)):
+        indices = square(label, slice(0, 50), slice(0, 50))
+        write(tmp_path, stem, indices == 7, indices)
+        Image.fromarray(indices).save(tmp_path / "masks" / f"{stem}.png")
+    assert Folder(tmp_path).classes() == {7: ["b"]}
+
+
 def test_shots_that_no_class_has_images_for_have_no_row(folder: Path, red: RedReader) -> None:
     assert [row.shots for row in evaluation.evaluate_folder(folder, red, [4, 8]).rows] == [4]
     with pytest.raises(EvaluationError, match="no class has more than 8 images"):
@@ -178,7 +201,7 @@ def test_folders_that_are_not_of_the_form_are_told(folder: Path, red: RedReader,
     with pytest.raises(EvaluationError, match="differ in size"):
         evaluation.evaluate_folder(folder, red)
     Image.new("RGB", (9, 9)).save(folder / "masks" / "picture 1.png")
-    with pytest.raises(EvaluationError, match="palette image, not of mode RGB"):
+    with pytest.raises(EvaluationError, match="palette or grey image, not of mode RGB"):
         evaluation.evaluate_folder(folder, red)
 
 

@@ -64,11 +64,12 @@ def test_no_query_trains_or_chooses_its_own_prompt(
 def test_the_row_is_of_the_classes_and_queries_of_the_most_shots(recorder: Recorder, tmp_path: Path) -> None:
     folder = write(tmp_path / "drawn", 9, 3)
     context = evaluate_folder(folder, recorder, [1, 4]).rows[-1]
-    row = evaluate_tuned(folder, recorder, [1, 4, 20], QUICK).row
+    row = evaluate_tuned(folder, recorder, [1, 4, 20], QUICK, extras=("boundary_f", "object_f1")).row
     assert (row.shots, row.method, row.queries) == (4, "tuned", 9)
     assert (context.shots, context.queries, set(context.classes)) == (4, 9, set(row.classes))
     assert row.miou == pytest.approx(row.classes[1])
     assert row.seconds_per_image > 0
+    assert set(row.extras) == {"boundary_f", "object_f1"}
 
 
 def test_where_it_is_too_early_all_that_is_left_is_the_context(recorder: Recorder, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from backend.store import (
     ProjectRecord,
     Store,
     StoredExample,
+    WaitingEvents,
 )
 
 OpenStore = Callable[[], Store]
@@ -103,6 +104,17 @@ class TestEvents:
     def test_a_limit_leaves_the_newest_for_later(self, store: Store) -> None:
         events = [store.add_event(HERE, "A", {}, 1.0) for _ in range(3)]
         assert [event.id for event in store.pending_events(limit=2)] == events[:2]
+
+    def test_a_project_s_events_are_found_behind_any_number_of_another_s(self, store: Store) -> None:
+        others = [store.add_event(THERE, "A", {}, 5.0 - number) for number in range(3)]
+        mine = [store.add_event(HERE, "B", {}, 7.0 + number) for number in range(2)]
+        assert [event.id for event in store.pending_events(1, HERE)] == mine[:1]
+        assert [event.id for event in store.pending_events(project=HERE)] == mine
+        assert store.pending_events(project="9.9") == []
+        assert store.waiting_events() == {THERE: WaitingEvents(3, 3.0), HERE: WaitingEvents(2, 7.0)}
+        for event in others:
+            store.finish_event(event)
+        assert store.waiting_events() == {HERE: WaitingEvents(2, 7.0)}
 
     def test_a_finished_event_is_pending_no_more(self, store: Store) -> None:
         first, second = (store.add_event(HERE, "A", {}, 1.0) for _ in range(2))

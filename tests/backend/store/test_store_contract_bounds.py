@@ -29,6 +29,22 @@ class TestFigures:
         assert astuple(store.kept_figures(HERE)) == pytest.approx((4, 0.25))
         assert store.kept_figures(THERE) == KeptFigures(count=1, recent=0.0)
 
+    def test_of_the_kept_ious_those_of_a_target_and_a_time_are_found_the_newest_of_them(
+        self, store: Store
+    ) -> None:
+        targets = ["Cat", "tag:Cat", "Dog", "Cat", "Cat", "tag:Cat"]
+        kept = [KeptIoU(HERE, n, 70 + n, target, "r1", 0.5, 100.0 * n) for n, target in enumerate(targets)]
+        store.add_kept([*kept, replace(kept[0], project=THERE)])
+        assert store.kept(HERE) == kept
+        assert store.kept(HERE, 300.0) == kept[3:]
+        assert store.kept(HERE, before=300.0) == kept[:3]
+        assert store.kept(HERE, 100.0, before=400.0) == kept[1:4]
+        assert store.kept(HERE, newest=2) == kept[4:]
+        assert store.kept(HERE, target="Cat") == [kept[0], kept[3], kept[4]]
+        assert store.kept(HERE, target="tag:Cat", newest=9) == [kept[1], kept[5]]
+        assert store.kept(HERE, target="Cat", before=400.0, newest=1) == [kept[3]]
+        assert store.kept(HERE, target="Cow") == store.kept(HERE, newest=0) == []
+
     def test_a_corrected_kept_iou_counts_once_and_at_its_new_time(self, store: Store) -> None:
         first, second = (KeptIoU(HERE, task, 70 + task, "Cat", "r1", 0.5, 100.0 * task) for task in (1, 2))
         store.add_kept([first, second])

@@ -1,0 +1,170 @@
+"""Pools that have room again: which approvals are read then, and which stay out."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from backend import dropped
+from backend.learner import room
+from tests.backend.fake_label_studio import LABEL_CONFIG
+from tests.backend.stage import Stage, blob, brush, reconcile
+
+Staging = Callable[..., Stage]
+
+TWO_LABELS = LABEL_CONFIG.replace('<Label value="cell"/>', '<Label value="cell"/><Label value="debris"/>')
+
+
+def submitted(stage: Stage, count: int, first: int = 0, **fields: int) -> list[int]:
+    """Approvals that no event tells of, oldest first."""
+    return [
+        stage.submit(stage.upload(blob(seed)[0]), brush(blob(seed)[1]), tell=False, **fields)
+        for seed in range(first, first + count)
+    ]
+
+
+def take_out(stage: Stage, *annotations: int, because: str = "") -> None:
+    keys = {info.key for info in stage.backend.store.pool(stage.key) if info.annotation in annotations}
+    dropped.drop(stage.backend.store, stage.key, keys, because)
+
+
+@pytest.fixture
+def full(staging: Staging) -> tuple[Stage, list[int]]:
+    """A pool of the newest three of six approvals; the images of the others were not read."""
+    stage = staging(pool_size=3)
+    annotations = submitted(stage, 6)
+    reconcile(stage)
+    assert stage.pool == annotations[3:]
+    return stage, annotations
+
+
+def test_a_pool_that_is_made_larger_takes_up_the_newest_that_it_had_no_room_for(
+    full: tuple[Stage, list[int]],
+) -> None:
+    """Their digests were known, so they were passed over for ever."""
+    stage, annotations = full
+    before = stage.setup()
+    stage.backend.learner._settings = stage.settings.model_copy(update={"pool_size": 5})
+    learnt = reconcile(stage)
+    assert stage.pool == annotations[1:]
+    assert (learnt.moved, learnt.approved, learnt.unread) == (True, 0, ())
+    assert stage.setup() != before
+    assert not reconcile(stage).moved
+
+
+def test_what_left_a_full_pool_comes_back_when_there_is_room(staging: Staging) -> None:
+    stage = staging(pool_size=2)
+    annotations = [stage.approve(seed) for seed in range(4)]
+    assert len(stage.pool) == 2
+    stage.backend.learner._settings = stage.settings.model_copy(update={"pool_size": 9})
+    reconcile(stage)
+    assert stage.pool == annotations
+
+
+def test_in_the_place_of_what_was_taken_out_of_use_comes_what_there_was_no_room_for(
+    full: tuple[Stage, list[int]],
+) -> None:
+    stage, annotations = full
+    take_out(stage, annotations[4])
+    reconcile(stage)
+    assert stage.pool == [annotations[2], annotations[3], annotations[5]]
+
+
+def test_in_the_place_of_all_of_a_person_comes_nothing_else_of_that_person(staging: Staging) -> None:
+    stage = staging(pool_size=3)
+    submitted(stage, 1, completed_by=2)
+    others = submitted(stage, 1, first=1, completed_by=1)
+    bad = submitted(stage, 3, first=2, completed_by=2)
+    reconcile(stage)
+    assert stage.pool == bad
+    newest = submitted(stage, 1, first=5, completed_by=1)
+    reconcile(stage)
+    take_out(stage, *bad, because="all of person 2")
+    reconcile(stage)
+    assert stage.pool == [*others, *newest]
+
+
+def test_where_a_whole_label_was_taken_out_it_stays_empty(full: tuple[Stage, list[int]]) -> None:
+    stage, annotations = full
+    take_out(stage, *annotations, because="the label")
+    reconcile(stage)
+    assert stage.pool == []
+
+
+def test_where_it_was_forgotten_what_is_out_of_use_nothing_is_taken_up(
+    full: tuple[Stage, list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage, annotations = full
+    monkeypatch.setattr("backend.dropped._MOST", 1)
+    take_out(stage, annotations[4])
+    reconcile(stage)
+    assert stage.pool == [annotations[3], annotations[5]]
+
+
+def test_a_pool_with_room_takes_nothing_from_another_that_is_full(staging: Staging) -> None:
+    """An annotation that says both labels must not push an example out of the pool that has no room."""
+    stage = staging(pool_size=2)
+    stage.label_studio.projects[stage.project]["label_config"] = TWO_LABELS
+    image, mask = blob(0)
+    both = stage.submit(stage.upload(image), brush(mask), brush(~mask, "debris"))
+    stage.work()
+    store = stage.backend.store
+    store.drop_examples([info.key for info in store.pool(stage.key)])  # as full pools let them leave
+    cells = [stage.approve(seed) for seed in (1, 2)]
+    reconcile(stage)
+    assert [info.annotation for info in store.pool(stage.key, "tag/image/debris")] == [both]
+    assert [info.annotation for info in store.pool(stage.key, stage.target)] == cells
+
+
+def test_what_cannot_be_read_any_more_is_passed_over_and_holds_up_nothing(
+    full: tuple[Stage, list[int]],
+) -> None:
+    """As an approval that waits it would have the whole export made again every minute."""
+    stage, annotations = full
+    gone = stage.label_studio.annotations[annotations[2]]["task"]
+    del stage.label_studio.uploads[stage.label_studio.tasks[gone]["data"]["image"]]
+    take_out(stage, annotations[4])
+    assert reconcile(stage).unread == ()
+    assert stage.pool == [annotations[1], annotations[3], annotations[5]]
+    assert not stage.backend.learner.is_due(stage.key)
+
+
+def test_a_pass_takes_up_what_there_is_time_for_and_the_next_goes_on(
+    full: tuple[Stage, list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage, annotations = full
+    stage.backend.learner._settings = stage.settings.model_copy(update={"pool_size": 6})
+    monkeypatch.setattr(room, "SECONDS", -1.0)
+    reconcile(stage)
+    assert stage.pool == annotations[3:]
+    monkeypatch.undo()
+    reconcile(stage)
+    assert stage.pool == annotations
+
+
+def test_an_annotation_without_a_pixel_of_the_label_is_not_stored_over_and_over(stage: Stage) -> None:
+    nothing = np.zeros((48, 64), bool)
+    stage.submit(stage.upload(blob(1)[0]), brush(nothing), tell=False)
+    other = stage.approve(2)
+    reconcile(stage)
+    assert not reconcile(stage).moved
+    assert stage.pool == [other]
+
+
+def test_what_is_out_of_use_costs_no_image_however_often_the_project_is_compared(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.label_studio.projects[stage.project]["label_config"] = TWO_LABELS
+    image, mask = blob(0)
+    both = stage.submit(stage.upload(image), brush(mask), brush(~mask, "debris"))
+    stage.work()
+    stage.approve(1)
+    debris = [info.key for info in stage.backend.store.pool(stage.key, "tag/image/debris")]
+    dropped.drop(stage.backend.store, stage.key, debris)
+    another = stage.submit(stage.upload(blob(2)[0]), brush(blob(2)[1], "debris"))
+    stage.work()
+    opened: list[str] = []
+    monkeypatch.setattr(stage.backend.images, "open", lambda url, task: opened.append(url))
+    reconcile(stage)
+    assert opened == []
+    assert sorted(stage.pool) == [both, both + 1, another]

@@ -128,7 +128,11 @@ class Stage:
             found.update({task: self.current(task) for task in tasks})
             return [len(each) for each in found.values()] == [1] * len(tasks)
 
-        eventually(one_each, f"one prediction of each of the tasks {tasks}")
+        try:
+            eventually(one_each, f"one prediction of each of the tasks {tasks}")
+        except AssertionError as error:
+            there = {task: [one["model_version"] for one in self.session.predictions(task)] for task in tasks}
+            raise AssertionError(f"{error}; of {self.version()} wanted, there are {there}") from None
         return {task: each[0] for task, each in found.items()}
 
     def mask(self, task: int, result: Sequence[dict[str, Any]], label: str) -> Mask:

@@ -311,6 +311,7 @@ class PreAnnotation:
             old: superseded ones by task id; the last, which somebody may have open, is replaced, and taken off the list.
         """
         pushed: list[int] = []
+        refused: dict[int, LabelStudioError] = {}
         for task, prediction in predictions.items():
             try:
                 number = self._send(prediction, old.get(task, []))
@@ -318,17 +319,34 @@ class PreAnnotation:
                 if not _is_of_one(error):
                     self.queue(snapshot, [other for other in predictions if other not in pushed], str(error))
                     raise
-                if self._label_studio.tasks(project_number(snapshot.project), [task]):
-                    self.failed(snapshot, {task: str(error)})
-                else:
-                    self._store.forget_tasks(snapshot.project, [task])
+                refused[task] = error
                 continue
             pushed.append(task)
             self._note(snapshot, [task], "done", _PUSHED)
             for record in self._store.predictions(snapshot.project, task):
                 if record.revision == prediction.revision:
                     self._store.put_prediction(record.with_pushed(number))
+        self._see_refused(snapshot, refused, nothing_else=not pushed)
         return pushed
+
+    def _see_refused(
+        self, snapshot: Snapshot, refused: Mapping[int, LabelStudioError], *, nothing_else: bool
+    ) -> None:
+        """Forget tasks that are gone, and note why the others failed.
+
+        Raises:
+            LabelStudioError: where Label Studio breaks on several and took none, that is on whatever it is given, as
+                with a full disk; the tasks wait.
+        """
+        broken = [error for error in refused.values() if (error.status or 0) >= 500]
+        if nothing_else and len(broken) > 1:
+            self.queue(snapshot, list(refused), str(broken[-1]))
+            raise broken[-1]
+        for task, error in refused.items():
+            if self._label_studio.tasks(project_number(snapshot.project), [task]):
+                self.failed(snapshot, {task: str(error)})
+            else:
+                self._store.forget_tasks(snapshot.project, [task])
 
     def _send(self, prediction: TaskPrediction, old: list[int]) -> int:
         """Let Label Studio store a prediction, in place of the last old one where there is any; returns its id."""

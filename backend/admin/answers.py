@@ -28,6 +28,8 @@ Key = Annotated[
 Tuning = Annotated[int, Path(description="The tuning's `id`.", ge=1, le=MOST)]
 Version = Annotated[int, Path(description="The prompt's `number`.", ge=1, le=MOST)]
 Task = Annotated[int, Path(description="Label Studio's number of the task.", ge=1, le=MOST)]
+TargetId = Annotated[str, Field(max_length=1000)]
+"""A limit also makes pydantic look at the letters: half a surrogate pair is no text, and cannot be answered."""
 
 _MEANINGS = {
     401: "`ADMIN_TOKEN` is set, and the request does not carry it.",

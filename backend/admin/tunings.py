@@ -20,7 +20,7 @@ class TuningWish(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    targets: list[str] | None = Field(
+    targets: list[answers.TargetId] | None = Field(
         None,
         min_length=1,
         max_length=1000,

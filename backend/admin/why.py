@@ -55,7 +55,7 @@ class PredictionWhy(Answer):
 class WhyWish(Wish):
     """Which masks are to be measured."""
 
-    targets: list[str] | None = Field(
+    targets: list[answers.TargetId] | None = Field(
         None,
         min_length=1,
         max_length=1000,

@@ -362,16 +362,15 @@ def _follow_up(backend: Backend, jobs: Jobs, project: str, learnt: Learnt) -> No
         jobs.tune(tuning.id)
     if learnt.approved and backend.prompts.watch(project):
         learnt = replace(learnt, moved=True)
-    if learnt.approved and backend.shadowing.settle(project):
-        jobs.shadow(project)
     if learnt.moved:
         jobs.measure(project)
-    if not backend.label_studio.configured:
-        return
-    if learnt.read_again:
-        jobs.reconcile(project)
-    elif learnt.moved or learnt.new_tasks or (learnt.approved and backend.pre_annotation.follows):
-        jobs.pre_annotate(project)
+    if backend.label_studio.configured:
+        if learnt.read_again:
+            jobs.reconcile(project)
+        elif learnt.moved or learnt.new_tasks or (learnt.approved and backend.pre_annotation.follows):
+            jobs.pre_annotate(project)
+    if learnt.approved:
+        taking_up.shadow(backend, jobs, project)
 
 
 def _step(backend: Backend, project: str, work: Callable[[], Step]) -> Step | None:

@@ -1,7 +1,9 @@
 """What each look takes up again: what waits while nobody works on it, since a worker was stopped or killed."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from backend.errors import Refused
 from backend.jobs.lanes import is_waiting
 from backend.wiring import Backend
 
@@ -24,12 +26,19 @@ def tunings(backend: Backend, jobs: "Jobs") -> None:
 def shadows(backend: Backend, jobs: "Jobs") -> None:
     """End shadows that must end, and queue what waits for the others."""
     for record in backend.store.projects():
-        if backend.shadowing.settle(record.key):
-            jobs.shadow(record.key)
+        shadow(backend, jobs, record.key)
+
+
+def shadow(backend: Backend, jobs: "Jobs", project: str) -> None:
+    """The same for one project; not while somebody else changes its shadows: the next look does it."""
+    with suppress(Refused):
+        if backend.shadowing.settle(project):
+            jobs.shadow(project)
 
 
 def measurings(backend: Backend, jobs: "Jobs") -> None:
     """Forget what was measured of superseded predictions, and queue what people asked to be measured."""
     for record in backend.store.projects():
-        if backend.why.tidy(record.key) and not is_waiting(jobs.tuning, "measure", record.key):
-            jobs.measure(record.key)
+        with suppress(Refused):  # somebody asks at this moment
+            if backend.why.tidy(record.key) and not is_waiting(jobs.tuning, "measure", record.key):
+                jobs.measure(record.key)

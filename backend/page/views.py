@@ -22,6 +22,7 @@ from backend.page.thumbnails import thumbnail
 from backend.sequences import predicted_task
 from backend.shadows import MOST, USUAL
 from backend.store import TaskState
+from backend.why import LEAST
 from backend.wiring import Backend
 
 _ROWS = 200  # tasks in one table
@@ -164,7 +165,7 @@ def _what_goes_on(backend: Backend, access: Access, offers: Offers, pages: Pages
         waiting = any(mask.status == "waiting" for mask in masks.values())
         return pages.render(
             "why.html", visitor, project, done if waiting else "", task=task, names=names, told=told, state=state,
-            masks=masks, did={(mask.target, part.key): part for mask in masks.values() for part in mask.parts},
+            masks=masks, least=LEAST, did={(mask.target, part.key): part for mask in masks.values() for part in mask.parts},
             refresh=_REFRESH_SLOWLY if waiting else 0,
         )  # fmt: skip
 

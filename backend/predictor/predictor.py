@@ -246,7 +246,7 @@ class Predictor:
             if self.contexts.frames.follows(task, [p.place for p in waiting], snapshot):
                 self._segment(snapshot, waiting, found, until)
                 waiting = []
-            left = None if deadline is None else max(0.0, deadline - started)
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
             try:
                 prepared = self._prepare(snapshot, task, ahead.take(left), started)
             except TimeoutError:

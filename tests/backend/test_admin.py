@@ -64,10 +64,14 @@ def test_a_token_of_any_letters_is_known_however_a_client_writes_it(
     staging: Callable[..., Stage], encoding: str
 ) -> None:
     """Headers are bytes: curl sends UTF-8, which was read as Latin-1 and refused."""
-    stage = staging(admin_token="wörd")  # noqa: S106
-    for token, status in (("wörd", 200), ("word", 401), ("wrd", 401)):
-        headers = {b"Authorization": f"Bearer {token}".encode(encoding)}
-        assert stage.client.get("/api/projects", headers=headers).status_code == status
+    for right, wrong in (
+        ("wörd", "word"),
+        ("voilà", "voil"),
+    ):  # in UTF-8 the last letter ends in what str.strip() takes
+        stage = staging(admin_token=right)
+        for token, status in ((right, 200), (wrong, 401)):
+            headers = {b"Authorization": f"Bearer {token}".encode(encoding)}
+            assert stage.client.get("/api/projects", headers=headers).status_code == status
 
 
 def test_with_a_token_this_machine_needs_it_too(staging: Callable[..., Stage]) -> None:

@@ -240,6 +240,26 @@ def test_a_prediction_that_is_refused_holds_up_no_other_task(
     assert step(ready) == Step()
 
 
+def test_where_label_studio_breaks_on_every_prediction_the_step_ends_and_the_tasks_wait(
+    ready: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk: all were predicted again every ten minutes, in vain, and nobody was told."""
+    tasks = ready.blobs(3, first=2)
+    answer = ready.label_studio.answer
+
+    def full(request: Request) -> Answer:
+        if request.method == "POST" and request.path == "/api/predictions/":
+            return Answer(500, b"database or disk is full")
+        return answer(request)
+
+    monkeypatch.setattr(ready.label_studio, "answer", full)
+    with pytest.raises(LabelStudioError, match="with 500"):
+        step(ready)
+    assert {states(ready)[task][0] for task in tasks} == {"queued"}
+    monkeypatch.setattr(ready.label_studio, "answer", answer)
+    assert step(ready).pushed == 3
+
+
 @pytest.mark.parametrize("status", [403, 429])
 def test_a_refusal_that_is_not_about_a_task_ends_the_step(
     ready: Stage, monkeypatch: pytest.MonkeyPatch, status: int

@@ -78,4 +78,5 @@ def test_of_images_that_are_each_above_the_bound_one_is_read_ahead_all_the_same(
     assert list(predict(stage, tasks).done) == tasks
     now, next_of_step, ahead = 1, 1, 1
     assert all(many <= done + now + next_of_step + ahead for done, many in enumerate(seen))
-    assert opened == tasks
+    assert any(many == done + now + next_of_step + ahead for done, many in enumerate(seen))
+    assert sorted(one or 0 for one in opened) == tasks

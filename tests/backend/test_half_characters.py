@@ -43,6 +43,19 @@ def test_elsewhere_it_is_refused_by_the_field_s_name(stage: Stage, field: str) -
     assert "half a character" in answer.json()["detail"]
 
 
+@pytest.mark.parametrize("path", ["tunings", "tasks/{task}/why"])
+def test_a_target_s_name_is_refused(stage: Stage, path: str) -> None:
+    """The answer that there is no such target named it, which no answer can: 500."""
+    stage.segment_by_colour()
+    stage.approve(1)
+    (task,) = stage.blobs(1, first=2)
+    stage.predict(task)
+    address = f"/api/projects/{stage.key}/{path.format(task=task)}"
+    content = json.dumps({"targets": [HALF]})
+    answer = stage.client.post(address, content=content, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422
+
+
 @pytest.mark.parametrize(
     "spoilt",
     [

@@ -16,6 +16,9 @@ _PROJECT_KEY = re.compile(r"[0-9]{1,19}\.[0-9]{1,19}")
 SUGGESTED = "seggpt"
 """The key of a region's `meta` under which a smart tool's suggestion says what it came of."""
 
+BEHIND = "seggpt_context"
+"""The same of a prediction's region."""
+
 _MOST_ID = 2**63 - 1  # what a database keeps
 
 

@@ -5,7 +5,7 @@ revision, which makes Label Studio ask again for tasks that it has a prediction 
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -79,6 +79,10 @@ class Snapshot:
         return tuple(
             target for target in self.config.targets if self.pool.get(target.id) or target.id in self.prompts
         )
+
+    def tasks(self, target: str, keys: Collection[str]) -> list[int]:
+        """The tasks that the examples of a target with these keys are of, oldest approval first."""
+        return [info.task for info in self.pool.get(target, ()) if info.key in keys]
 
 
 def take(store: Store, project: str, checkpoint: str) -> Snapshot:

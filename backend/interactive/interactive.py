@@ -261,8 +261,7 @@ class _Look:
 
     def tasks(self, snapshot: Snapshot) -> list[int]:
         """The tasks whose approved masks are in the context."""
-        used = set(self.context.keys)
-        return [info.task for info in snapshot.pool.get(self.target.id, ()) if info.key in used]
+        return snapshot.tasks(self.target.id, self.context.keys)
 
 
 def _name(task: int | None, url: str, image: NDArray[np.uint8]) -> str:

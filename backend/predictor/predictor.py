@@ -19,7 +19,7 @@ from backend.predictor.contexts import Contexts
 from backend.predictor.drawing import draw
 from backend.predictor.pace import Pace
 from backend.predictor.reading_ahead import ReadingAhead, TaskImages, address, open_all
-from backend.protocol import is_id
+from backend.protocol import BEHIND, is_id
 from backend.revision import Snapshot
 from backend.sequences import Place, predicted_task
 from backend.settings import Settings
@@ -339,12 +339,10 @@ class Predictor:
                 snapshot.project, target.id, prepared.task, prepared.place, image, drawn.mask, drawn.score
             )
             frames.append(seen)
-            notes = [PREVIOUS] if any(predicted_task(key) for key in context.keys) else []
+            meta = _meta(snapshot, target, context)
             if not self.contexts.is_familiar(snapshot, target, prepared.task, image):
-                notes.append(UNLIKE)
-            result.extend(
-                {**region, "meta": {"text": notes}} if notes else region for region in drawn.regions
-            )
+                meta.setdefault("text", []).append(UNLIKE)
+            result.extend({**region, "meta": meta} for region in drawn.regions)
         self.contexts.frames.remember(snapshot.project, prepared.task, frames)
         prediction = TaskPrediction(prepared.task, result, float(np.mean(scores)), snapshot.revision)
         if snapshot.project:
@@ -361,3 +359,14 @@ class Predictor:
                 )
             )
         return prediction
+
+
+def _meta(snapshot: Snapshot, target: Target, context: Context) -> dict[str, Any]:
+    """What a region says of the context behind it: tasks, prompt, and what nobody has approved."""
+    behind: dict[str, Any] = {"tasks": snapshot.tasks(target.id, context.keys)}
+    if context.prompt is not None:
+        behind["prompt"] = snapshot.prompts[target.id].number
+    predicted = [task for key in context.keys if (task := predicted_task(key)) is not None]
+    if not predicted:
+        return {BEHIND: behind}
+    return {BEHIND: {**behind, "predicted": predicted}, "text": [PREVIOUS]}

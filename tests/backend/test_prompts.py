@@ -165,6 +165,29 @@ def test_a_prompt_predicts_before_anything_was_approved(stage: Stage) -> None:
     assert answer["model_version"].endswith("-r0-p1")
 
 
+def test_a_region_says_which_tasks_and_which_prompt_are_behind_it(stage: Stage) -> None:
+    stage.segment_by_colour()
+    stage.setup()
+    first, second = (stage.label_studio.annotations[stage.approve(seed)]["task"] for seed in (1, 2))
+    asked = stage.upload(blob(5)[0])
+    (answer,) = stage.predict(asked)
+    assert answer["result"][0]["meta"] == {"seggpt_context": {"tasks": [first, second]}}
+    number = add(stage, activate=True, uses="both")
+    (answer,) = stage.predict(asked)
+    assert answer["result"][0]["meta"] == {"seggpt_context": {"tasks": [first, second], "prompt": number}}
+
+
+def test_a_prediction_that_says_what_is_behind_it_is_accepted_and_no_smart_tool_s(stage: Stage) -> None:
+    stage.segment_by_colour()
+    stage.approve(1)
+    task = stage.upload(blob(5)[0])
+    (answer,) = stage.predict(task)
+    accepted = [{**region, "origin": "prediction"} for region in answer["result"]]
+    stage.submit(task, *accepted, parent_prediction=1, lead_time=3.0)
+    stage.work()
+    assert [info.kind for info in stage.backend.store.pool(stage.key)] == ["drawn", "accepted"]
+
+
 def test_a_prompt_beside_examples_takes_the_examples_that_are_there(stage: Stage) -> None:
     stage.setup()
     number = add(stage, activate=True, uses="both")

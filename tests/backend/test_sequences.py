@@ -12,6 +12,7 @@ from backend import revision, sequences
 from backend.learner.pool import surplus
 from backend.predictor.frames import KEPT, LEAST_SCORE
 from backend.predictor.predictor import PREVIOUS
+from backend.protocol import BEHIND
 from backend.sequences import Place, frame_of, place_of
 from backend.settings import Settings
 from backend.store import ExampleInfo
@@ -261,6 +262,8 @@ def test_what_was_predicted_on_the_frame_before_helps_where_none_is_near(clips: 
     assert behind(clips, tasks[3]) == [other, f"predicted {tasks[2]}"]
     assert notes(results[1]) == []
     assert notes(results[2]) == notes(results[3]) == [PREVIOUS]
+    marks = [results[frame]["result"][0]["meta"][BEHIND].get("predicted") for frame in (1, 2, 3)]
+    assert marks == [None, [tasks[1]], [tasks[2]]]
     assert [one.task for one in clips.backend.store.pool(clips.key)] == [other], "it is no example"
 
 

@@ -16,6 +16,7 @@ from playwright.sync_api import Page
 
 from backend.demo.pictures import LABELS
 from backend.demo.server import Login
+from backend.protocol import BEHIND
 from tests.backend.browser import opened_browser
 from tests.label_studio.conftest import MakeStage
 from tests.label_studio.stage import Mask, Stage, eventually
@@ -145,6 +146,7 @@ def test_masks_are_shown_accepted_corrected_and_the_next_task_has_one(
     corrected, annotation = stream.submit_and_go_on()
     assert annotation["parent_prediction"], "Label Studio says which prediction it was made from"
     assert iou(stage.mask(accepted, annotation["result"], RED), predicted) == 1
+    assert {tuple(region["meta"][BEHIND]["tasks"]) for region in annotation["result"]} == {(first,)}
     stage.wait_taught((drawn, RED), (int(annotation["id"]), RED))
 
     # Corrected with the brush.

@@ -80,17 +80,19 @@ def listed(store: Store, project: str, pool: Iterable[ExampleInfo]) -> list[Drop
         pool: the project's examples now; what is there again, or was withdrawn since, is left out.
     """
     teaching = {(info.annotation, info.target) for info in pool}
-    approved = {approval.annotation for approval in store.approvals(project)}
+    noted = _read(store, project)
+    tasks = {one.task for one in noted}
+    approved = {approval.annotation for approval in store.approvals(project, tasks=tasks)}
     return [
         one
-        for one in reversed(_read(store, project))
+        for one in reversed(noted)
         if (one.annotation, one.target) not in teaching and one.annotation in approved
     ]
 
 
 def remembers_all(store: Store, project: str) -> bool:
     """Whether whatever was taken out of use is still noted: not where it was so much that some was forgotten."""
-    return len(_read(store, project)) < _MOST
+    return len(_read(store, project)) < _MOST and not store.note(_forgotten(project))
 
 
 def put_back(store: Store, project: str, key: str) -> Dropped:
@@ -155,9 +157,16 @@ def _note(store: Store, project: str, more: Collection[Dropped], without: Collec
             if one.key not in without and (one.annotation, one.target) not in again
         ]
         kept = [*staying, *more]
-        kept = kept[-max(_MOST, len(more)) :]
+        most = max(_MOST, len(more))
+        if len(kept) > most:
+            store.set_note(_forgotten(project), "some")  # for good: that others are put back recalls nothing
+        kept = kept[-most:]
         store.set_note(_name(project), json.dumps([asdict(one) for one in kept]))
 
 
 def _name(project: str) -> str:
     return f"dropped:{project}"
+
+
+def _forgotten(project: str) -> str:
+    return f"dropped-forgotten:{project}"

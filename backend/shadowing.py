@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from backend import revision, shadows
-from backend.errors import ImageError
-from backend.label_studio import is_outage
+from backend.errors import ImageError, LabelStudioError
+from backend.label_studio import LabelStudio, is_outage
 from backend.learner.kept import CLOCK_SKEW, left_of
 from backend.predictor import Predictor
-from backend.protocol import parse_time
+from backend.protocol import parse_time, project_number
 from backend.revision import Snapshot
 from backend.shadows import Shadow, Waiting
 from backend.store import ExampleInfo, PromptRecord, Store
@@ -24,8 +24,11 @@ log = logging.getLogger(__name__)
 class Shadowing:
     """Compares shadows with what was shown, one submission after the other."""
 
-    def __init__(self, store: Store, predictor: Predictor, checkpoint: str) -> None:
+    def __init__(
+        self, store: Store, label_studio: LabelStudio, predictor: Predictor, checkpoint: str
+    ) -> None:
         self._store = store
+        self._label_studio = label_studio
         self._predictor = predictor
         self._checkpoint = checkpoint
 
@@ -55,14 +58,15 @@ class Shadowing:
         if not go_on():
             return False
         shadow, waits = found
-        if not self._can_predict(project, shadow):
-            shadows.end(self._store, project, shadow.id, "The prompt's tensors cannot be read.")
+        if (why := self._why_not(project, shadow)) is not None:
+            shadows.end(self._store, project, shadow.id, why)
             return True
         try:
             kept = self._kept(project, shadow, waits)
-        except (ImageError, DeviceMemoryError) as error:
-            if is_outage(error.__cause__):
-                return False
+        except (LabelStudioError, ImageError, DeviceMemoryError) as error:
+            cause = error if isinstance(error, LabelStudioError) else error.__cause__
+            if is_outage(cause) and self._label_studio.is_away():
+                return False  # else it is this one alone, and others wait behind it
             log.warning("project %s task %d: not predicted by a shadow: %s", project, waits.task, error)
             kept = None
         shadows.predicted(self._store, project, shadow.id, waits, kept)
@@ -77,6 +81,7 @@ class Shadowing:
         """What would have been kept of the shadow's mask, IoU; None where it is not known what that mask is.
 
         Raises:
+            LabelStudioError: if Label Studio does not give the task.
             ImageError: if the task's picture cannot be had.
             DeviceMemoryError: if it is too large for the device.
         """
@@ -85,18 +90,24 @@ class Shadowing:
             return None  # it was withdrawn meanwhile
         snapshot = self._before(shadow, waits, revision.take(self._store, project, self._checkpoint))
         target = next((one for one in snapshot.config.targets if one.id == shadow.target), None)
-        if target is None:
+        task = next(iter(self._label_studio.tasks(project_number(project), [waits.task])), None)
+        if target is None or task is None:
             return None
-        contexts, task = self._predictor.contexts, {"id": waits.task, "data": waits.data}
+        contexts = self._predictor.contexts
         picture, place = self._predictor.picture(target, task), contexts.frames.place(task)
-        context = contexts.choose(snapshot, target, waits.task, picture, place, predicted=True)
+        context = contexts.choose(snapshot, target, waits.task, picture, place)
         if not len(context):
             return None
         (mask,) = self._predictor.shown(snapshot, target, task, [context])
         return left_of(mask, waits.submitted)
 
-    def _can_predict(self, project: str, shadow: Shadow) -> bool:
-        return all(map(self._predictor.contexts.can_read, self._prompts(project, shadow).values()))
+    def _why_not(self, project: str, shadow: Shadow) -> str | None:
+        """Why nothing can be predicted by a shadow, a sentence; None where it can."""
+        if not self._label_studio.configured:
+            return "Tasks are read again for it: set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY."
+        if not all(map(self._predictor.contexts.can_read, self._prompts(project, shadow).values())):
+            return "The prompt's tensors cannot be read."
+        return None
 
     def _before(self, shadow: Shadow, waits: Waiting, now: Snapshot) -> Snapshot:
         """The snapshot that the shown prediction was made on, had the shadow been in use: as far as it is there still."""

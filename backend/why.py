@@ -37,6 +37,7 @@ LEAST = 0.005
 """A smaller difference is none: pixels at an edge, of which shares would make much."""
 
 _LEASE = 20.0  # renewed all the time
+_PATIENCE = 15.0  # seconds, longer than a process that was killed keeps the note to itself
 _DIGITS = 4  # kept of a figure
 
 Indices = frozenset[int]
@@ -252,7 +253,7 @@ class Why:
 
     def _changing(self, project: str) -> AbstractContextManager[None]:
         busy = "Somebody else asks for figures at this moment; try again."
-        return held(self._store, f"changing:{_name(project)}", busy)
+        return held(self._store, f"changing:{_name(project)}", busy, patience=_PATIENCE)
 
     def _read(self, project: str) -> list[Explained]:
         """Those asked for last at the end."""

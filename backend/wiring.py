@@ -126,7 +126,7 @@ def build(settings: Settings, *, patient: bool = False) -> Backend:
         influence=Influence(store, segmenter, settings),
         pre_annotation=PreAnnotation(store, label_studio, predictor, ordering, settings, segmenter.identity),
         why=Why(store, label_studio, predictor, segmenter.identity),
-        shadowing=Shadowing(store, predictor, segmenter.identity),
+        shadowing=Shadowing(store, label_studio, predictor, segmenter.identity),
         metrics=Metrics(),
     )
 

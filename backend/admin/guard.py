@@ -80,7 +80,9 @@ def _token(authorization: str, *, browsers: bool) -> bytes:
     """The token of a header: after `Bearer`, or the password after `Basic`; b"" where there is none."""
     kind, _, given = authorization.partition(" ")
     if kind.lower() == "bearer":
-        return given.encode("latin-1").strip()  # which headers are decoded by; spaces of Unicode are parts of letters
+        return given.encode(
+            "latin-1"
+        ).strip()  # which headers are decoded by; spaces of Unicode are parts of letters
     if kind.lower() != "basic" or not browsers:
         return b""
     try:

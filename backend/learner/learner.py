@@ -4,20 +4,20 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backend import dropped, lost_labels, pins, sequences, shadows, titles
-from backend.errors import ImageError, LabelConfigError, NotFound, RegionError
+from backend.errors import ImageError, LabelConfigError, NotFound, Refused, RegionError
 from backend.images import ImageLoader
 from backend.label_config import LabelConfig, Target, image_url, parse
 from backend.label_studio import LabelStudio, is_outage
 from backend.learner import annotations, kept, pool, room, shaping
 from backend.learner.learnt import Learnt, Tally
 from backend.protocol import as_list, ids_of, is_id, parse_time, project_key, project_number
-from backend.reading_again import read_again
 from backend.revision import pays_at, project_of
 from backend.settings import Settings
 from backend.store import Approval, Change, Event, Store, StoredExample
@@ -106,21 +106,15 @@ class Learner:
                     if annotation["id"] not in known - self._approved(project, [task["id"]]):
                         self._teach(project, task, annotation, tally)
         self._withdraw(project, sorted(known - truth), tally)
+        seconds = time.time() - started  # before pools are filled, which only takes the time that there is
         if wanted is None:
-            room.take_up(
-                self._store,
-                project,
-                self._config(project).targets,
-                exported,
-                self._settings.pool_size,
-                lambda task, annotation, lacking: self._take_up(project, task, annotation, lacking, tally),
-            )
+            self._take_up(project, exported, tally)
         sequences.place_again(self._store, project, exported, self._settings)
         if wanted is None:
             self._drop_retries(project, lambda annotation: annotation.get("id") not in truth)
         if wanted is None and not tally.unread:
             self._store.mark_reconciled(project, started, signs)
-            self._store.set_note(f"reconcile-seconds:{project}", str(time.time() - started))
+            self._store.set_note(f"reconcile-seconds:{project}", str(seconds))
         learnt = self._conclude(project, before, tally, moved)
         return replace(learnt, new_tasks=True)
 
@@ -215,31 +209,28 @@ class Learner:
             tally.approved += 1
             compared = kept.compare(self._store, approval, masks, annotations.seen(annotation))
             self._store.add_kept(compared)
-            shadows.wait_for(self._store, approval, task.get("data"), compared, masks, is_first=not known)
+            try:
+                shadows.wait_for(self._store, approval, compared, masks, is_first=not known)
+            except Refused as error:  # the approval is stored: what follows from it must not be lost
+                log.warning("project %s task %d: not compared by a shadow: %s", project, approval.task, error)
 
-    def _take_up(
-        self,
-        project: str,
-        task: Mapping[str, Any],
-        annotation: Mapping[str, Any],
-        lacking: Collection[str],
-        tally: Tally,
-    ) -> None:
-        """Let a known approval join pools that have room and lack it; it is not waited for where it cannot be read."""
-        if tally.away:
-            return
-        approval, known, labels = self._approval(project, task, annotation)
-        same = known.get(approval.annotation)
-        if same is None or same.digest != approval.digest:
-            return
-        try:
-            _, examples = self._read(approval, same, task, annotation, labels, lacking)
-        except (ImageError, RegionError) as error:
-            tally.away = is_outage(error.__cause__) and self._label_studio.is_away()
-            return
-        if examples:
-            read_again(self._store, project, [approval.annotation])
-            self._put(approval, examples, tally)
+    def _take_up(self, project: str, exported: Iterable[Mapping[str, Any]], tally: Tally) -> None:
+        """Let known approvals join pools that have room and lack them; none is waited for that cannot be read."""
+        config, size = self._config(project), self._settings.pool_size
+        free = room.Room(self._store, project, config, lost_labels.of(self._store, project, config), size)
+        for lack in free.lacks(exported):
+            if tally.away:
+                return
+            approval, known, labels = self._approval(project, lack.task, lack.annotation)
+            same = known.get(approval.annotation)
+            if same is None or same.digest != approval.digest:
+                continue
+            try:
+                _, examples = self._read(approval, same, lack.task, lack.annotation, labels, lack.targets)
+            except (ImageError, RegionError) as error:
+                tally.away = is_outage(error.__cause__) and self._label_studio.is_away()
+                continue
+            free.join(same, examples, partial(self._put, approval, tally=tally))
 
     def _approval(
         self, project: str, task: Mapping[str, Any], annotation: Mapping[str, Any]
@@ -274,7 +265,7 @@ class Learner:
         labels: _Labels,
         lacking: Collection[str] = (),
     ) -> tuple[dict[str, NDArray[np.bool_]], list[StoredExample]]:
-        """An annotation's masks by target id, and all examples that it is to have; none where it has none of those lacking.
+        """An annotation's masks by target id, and all examples that it is to have, or those alone that are lacking.
 
         Raises:
             ImageError: if an image cannot be had.
@@ -283,20 +274,20 @@ class Learner:
         (config, lost), project = labels, approval.project
         targets = (*config.targets, *lost.targets)
         masks = annotations.masks(annotation, targets, self._settings.max_image_pixels)
-        # What was taken out of use stays out until its annotation is changed, or it is put back.
-        unchanged = same is not None and parse_time(same.at) == parse_time(approval.at)
+        # What was taken out of use stays out until its annotation is changed, or it is put back. Saved again with
+        # nothing changed it has another time; where the config changed, another digest.
+        unchanged = same is not None and (
+            same.digest == approval.digest or parse_time(same.at) == parse_time(approval.at)
+        )
         out = dropped.still_out(self._store, project, approval.annotation) if unchanged else set()
         taught, aside = lost.sorted_out(shaping.without(masks, out), approval.annotation)
         kept_aside = self._kept_aside(approval, aside)
         new = shaping.without(taught, out) | shaping.readable(task, aside, kept_aside, lost)
         if lacking:
-            if new.keys().isdisjoint(lacking):
-                return masks, []
-            there = {i.target for i in self._store.pool(project) if i.annotation == approval.annotation}
-            new = shaping.without(new, new.keys() - lacking - there)
+            new, kept_aside = shaping.without(new, new.keys() - lacking), []
         place, size = sequences.place_of(task, self._settings), self._settings.pool_size
         if pool.are_closed(self._store, approval, new, sequences.as_columns(place)[0], size):
-            return masks, [] if lacking else kept_aside
+            return masks, kept_aside
         return masks, self._examples(approval, task, new, targets) + kept_aside
 
     def _kept_aside(self, approval: Approval, aside: Collection[str]) -> list[StoredExample]:
@@ -356,11 +347,16 @@ class Learner:
     def _pays(self, project: str, before: int) -> bool:
         """Whether the approvals since number `before` move the revision.
 
-        An event and a reconcile that run side by side both see the same number pass: only one of them may move it.
+        An event and a reconcile that run side by side both see the same number pass: only one of them may move it. One
+        that ended in the middle moved nothing: what it stored is looked at by whoever comes next.
         """
-        numbers = range(before + 1, self._approvals_ever(project) + 1)
+        looked_at = f"looked-at:{project}"
+        now = self._approvals_ever(project)
+        numbers = range(min(before, int(self._store.note(looked_at) or 0)) + 1, now + 1)
         paying = [number for number in numbers if pays_at(number)]
         first_to_see = [number for number in paying if self._store.note_once(f"paid:{project}:{number}", "")]
+        if numbers:
+            self._store.set_note(looked_at, str(now))
         return bool(first_to_see)
 
     def _conclude(self, project: str, before: int, tally: Tally, moved: bool) -> Learnt:

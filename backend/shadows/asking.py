@@ -42,11 +42,12 @@ def start(
     if not 1 <= submissions <= MOST:
         raise BadRequest(f"A shadow runs for 1 to {MOST} submissions, not {submissions}.")
     learned_from: set[int] = set()
+    since = 0.0
     if prompt is None:
         target = _with_examples(snapshot, target)
     else:
         record = _fit(store, snapshot, checkpoint, prompt, target)
-        target = record.target
+        target, since = record.target, record.created
         learned_from = {info.task for info in snapshot.pool.get(target, ()) if info.key in record.examples}
     shadow = Shadow(
         id=uuid.uuid4().hex[:12],
@@ -55,6 +56,7 @@ def start(
         against=_in_use(snapshot, target),
         wanted=submissions,
         started=time.time(),
+        since=since,
         learned_from=tuple(sorted(learned_from)),
     )
     with changing(store, snapshot.project) as shadows:

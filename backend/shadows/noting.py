@@ -6,21 +6,21 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from backend.sequences import predicted_task
 from backend.shadows.comparing import Pair
 from backend.shadows.records import Shadow, Waiting, changing, over, packed, read, running
-from backend.store import Approval, KeptIoU, Store
+from backend.store import Approval, KeptIoU, PredictionRecord, Store
 
 
 def wait_for(
     store: Store,
     approval: Approval,
-    data: object,
     compared: Sequence[KeptIoU],
     masks: Mapping[str, NDArray[np.bool_]],
     *,
     is_first: bool,
 ) -> None:
-    """Note a submission for the running shadows of its targets, where its prediction was by what they are compared with.
+    """Note a submission for the running shadows of its targets, where its prediction can be compared with theirs.
 
     A task counts once, by the first annotation of it that is approved: nothing has learned from it then. A correction
     of that annotation replaces what was noted of it, as long as the shadow runs.
@@ -28,12 +28,14 @@ def wait_for(
     Args:
         store: where they are noted.
         approval: what was submitted.
-        data: the task's.
         compared: its kept IoUs.
         masks: its masks by target id, `[H, W]` bool.
-        is_first: whether nothing has been approved of the task before.
+        is_first: whether nothing that is approved of the task now was before.
+
+    Raises:
+        Refused: if somebody else does not come to an end with changing the shadows; it is not noted.
     """
-    if not compared or not isinstance(data, Mapping):
+    if not compared:
         return
     wanted = {one.target for one in read(store, approval.project) if one.ended is None}
     rows = [row for row in compared if row.target in wanted]
@@ -44,7 +46,7 @@ def wait_for(
         for row in rows:
             shown = records.get(row.revision)
             for shadow in running(shadows, row.target):
-                if shown is None or _prompt_among(shown.context.get(row.target, ())) != shadow.against:
+                if shown is None or not _is_comparable(shadow, shown):
                     continue
                 if _counts(shadow, approval, is_first):
                     waits = Waiting(
@@ -52,7 +54,6 @@ def wait_for(
                         annotation=row.annotation,
                         shown=row.iou,
                         at=shown.at,
-                        data=dict(data),
                         mask=packed(masks.get(row.target)),
                     )
                     others = (one for one in shadow.waiting if one.annotation != row.annotation)
@@ -97,11 +98,25 @@ def end(store: Store, project: str, shadow: str, reason: str) -> None:
                 shadows[shadow] = over(one, reason)
 
 
+def _is_comparable(shadow: Shadow, shown: PredictionRecord) -> bool:
+    """Whether a shown prediction was by what the shadow is compared with, when its prompt was there, from the same means.
+
+    What had been predicted on the frame before is not kept as it was then: the shadow would have less, or what its
+    submission has brought about since.
+    """
+    context = shown.context.get(shadow.target, ())
+    if any(predicted_task(key) is not None for key in context):
+        return False
+    return _prompt_among(context) == shadow.against and shown.at >= shadow.since
+
+
 def _counts(shadow: Shadow, approval: Approval, is_first: bool) -> bool:
-    counted = {pair.annotation for pair in shadow.pairs} | {one.annotation for one in shadow.waiting}
+    counted = {pair.annotation: pair.task for pair in shadow.pairs}
+    counted |= {waits.annotation: waits.task for waits in shadow.waiting}
     if approval.annotation in counted:
         return True
-    return is_first and approval.task not in shadow.learned_from and len(counted) < shadow.wanted
+    passed_over = {*counted.values(), *shadow.learned_from}
+    return is_first and approval.task not in passed_over and len(counted) < shadow.wanted
 
 
 def _prompt_among(context: Sequence[str]) -> int | None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from backend.shadows.comparing import Comparison, Pair, compare
 from backend.store import Store
 from backend.store.leases import held
-from backend.store.pictures import pack_mask, unpack_mask
+from backend.store.pictures import PREDICTION_SIDE, pack_mask, unpack_mask
 
 _REMEMBERED = 20  # shadows of a project; of those that ended, the oldest are forgotten first
 _PATIENCE = 15.0  # seconds, longer than a process that was killed keeps the note to itself
@@ -29,7 +29,6 @@ class Waiting:
         annotation: its number of the annotation.
         shown: kept IoU, 0 to 1, of the mask that was shown.
         at: when that was predicted, Unix time.
-        data: the task's data.
         mask: what was submitted, as `packed` gives it.
     """
 
@@ -37,12 +36,11 @@ class Waiting:
     annotation: int
     shown: float
     at: float
-    data: Mapping[str, Any]
     mask: str
 
     @property
     def submitted(self) -> NDArray[np.bool_] | None:
-        """`[H, W]` bool, what was submitted; None where it was empty."""
+        """`[H, W]` bool, what was submitted, at the size of a stored prediction; None where it was empty."""
         return unpack_mask(base64.b64decode(self.mask)) if self.mask else None
 
 
@@ -57,6 +55,7 @@ class Shadow:
         against: number of the prompt that was in use when it was started; None where that was examples.
         wanted: submissions that it was started for.
         started: Unix time, like `ended`.
+        since: Unix time when its prompt was made, 0 of examples alone: what was shown from before it is not counted.
         learned_from: tasks that its prompt has learned from, as far as is known; they are not counted.
         pairs: what was compared, in the order of submission.
         waiting: what is to be predicted.
@@ -71,6 +70,7 @@ class Shadow:
     against: int | None
     wanted: int
     started: float
+    since: float = 0.0
     learned_from: tuple[int, ...] = ()
     pairs: tuple[Pair, ...] = ()
     waiting: tuple[Waiting, ...] = ()
@@ -95,10 +95,13 @@ def called(prompt: int | None) -> str:
 
 
 def packed(mask: NDArray[np.bool_] | None) -> str:
-    """A mask, `[H, W]` bool, as a 1-bit PNG of its own size in Base64; "" of an empty one."""
+    """A mask, `[H, W]` bool, as a 1-bit PNG in Base64, shrunk as stored predictions are; "" of an empty one.
+
+    So a note stays small, and `left_of` gives what it gives of the mask itself.
+    """
     if mask is None or not mask.any():
         return ""
-    return base64.b64encode(pack_mask(mask, max(mask.shape))).decode()
+    return base64.b64encode(pack_mask(mask, PREDICTION_SIDE)).decode()
 
 
 def read(store: Store, project: str) -> list[Shadow]:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from backend.errors import StoreError
 from backend.store.pictures import unpack_image, unpack_mask
 from tests.backend.fake_label_studio import LABEL_CONFIG
 from tests.backend.stage import Stage, blob, brush, example_of, half, mask_of, mask_taught, now, reconcile
@@ -166,6 +167,26 @@ def test_where_only_ground_truth_counts_the_star_makes_and_unmakes_an_example(
 
 
 # -- what stops teaching -------------------------------------------------------------------------------------------
+def test_what_was_learned_by_an_attempt_that_ended_in_the_middle_moves_the_revision_after_all(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next attempt found the approval known, and the version stayed: Label Studio's stream asked for nothing."""
+    before = stage.setup()
+    store = stage.backend.store
+    really = store.add_kept
+    monkeypatch.setattr(
+        store, "add_kept", lambda _kept: (_ for _ in ()).throw(StoreError("The disk is full."))
+    )
+    image, mask = blob(1)
+    stage.submit(stage.upload(image), brush(mask))
+    (event,) = store.pending_events()
+    with pytest.raises(StoreError):
+        stage.backend.learner.apply(event)
+    monkeypatch.setattr(store, "add_kept", really)
+    stage.work()
+    assert stage.setup() != before
+
+
 def test_a_correction_replaces_and_moves_the_revision(stage: Stage) -> None:
     annotation = stage.approve(1)
     before, smaller = stage.setup(), half(blob(1)[1])

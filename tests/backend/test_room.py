@@ -1,11 +1,13 @@
 """Pools that have room again: which approvals are read then, and which stay out."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
-from backend import dropped
+from backend import dropped, lost_labels
+from backend.errors import ImageError, Unreachable
 from backend.learner import room
 from tests.backend.fake_label_studio import LABEL_CONFIG
 from tests.backend.stage import Stage, blob, brush, reconcile
@@ -28,14 +30,37 @@ def take_out(stage: Stage, *annotations: int, because: str = "") -> None:
     dropped.drop(stage.backend.store, stage.key, keys, because)
 
 
-@pytest.fixture
-def full(staging: Staging) -> tuple[Stage, list[int]]:
+def grow(stage: Stage, size: int) -> None:
+    stage.backend.learner._settings = stage.settings.model_copy(update={"pool_size": size})
+
+
+def at_the_first_image(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, happens: Callable[[int], object]
+) -> None:
+    """Let something happen, once, while an image is fetched; it is told of which task."""
+    really, waiting = stage.backend.images.open, [happens]
+
+    def fetch(url: str, task: int) -> object:
+        image = really(url, task)
+        if waiting:
+            waiting.pop()(task)
+        return image
+
+    monkeypatch.setattr(stage.backend.images, "open", fetch)
+
+
+def filled(staging: Staging) -> tuple[Stage, list[int]]:
     """A pool of the newest three of six approvals; the images of the others were not read."""
     stage = staging(pool_size=3)
     annotations = submitted(stage, 6)
     reconcile(stage)
     assert stage.pool == annotations[3:]
     return stage, annotations
+
+
+@pytest.fixture
+def full(staging: Staging) -> tuple[Stage, list[int]]:
+    return filled(staging)
 
 
 def test_a_pool_that_is_made_larger_takes_up_the_newest_that_it_had_no_room_for(
@@ -168,3 +193,133 @@ def test_what_is_out_of_use_costs_no_image_however_often_the_project_is_compared
     reconcile(stage)
     assert opened == []
     assert sorted(stage.pool) == [both, both + 1, another]
+
+
+# -- time ----------------------------------------------------------------------------------------------------------
+def test_an_image_that_nobody_gives_holds_up_the_others_only_once(
+    full: tuple[Stage, list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It took all the time of each pass, and each pass began with it."""
+    stage, annotations = full
+    grow(stage, 5)
+    really, clock = stage.backend.images.open, [0.0]
+    dead = stage.label_studio.annotations[annotations[2]]["task"]
+    tried: list[int] = []
+
+    def fetch(url: str, task: int) -> object:
+        tried.append(task)
+        if task != dead:
+            return really(url, task)
+        clock[0] += 40.0
+        raise ImageError("no answer in time")
+
+    monkeypatch.setattr(stage.backend.images, "open", fetch)
+    monkeypatch.setattr("backend.learner.room.time.monotonic", lambda: clock[0])
+    reconcile(stage)
+    assert stage.pool == annotations[3:]
+    reconcile(stage)
+    assert stage.pool == [*annotations[:2], *annotations[3:]]
+    assert tried.count(dead) == 1
+    take_out(stage, annotations[4])
+    reconcile(stage)
+    assert tried.count(dead) == 2  # when all others had their turn it has it again
+
+
+def test_while_label_studio_is_away_no_more_is_tried(
+    full: tuple[Stage, list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage, annotations = full
+    grow(stage, 6)
+    tried: list[int] = []
+
+    def fetch(url: str, task: int) -> object:
+        tried.append(task)
+        raise ImageError("not now") from Unreachable("no answer")
+
+    with monkeypatch.context() as outage:
+        outage.setattr(stage.backend.images, "open", fetch)
+        outage.setattr(stage.backend.label_studio, "is_away", lambda: True)
+        assert reconcile(stage).away
+    assert len(tried) == 1
+    reconcile(stage)
+    assert stage.pool == annotations
+
+
+def test_filling_pools_does_not_put_off_the_next_comparison(
+    full: tuple[Stage, list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The export is what must not be repeated at once; only its own time counts."""
+    stage, _ = full
+    grow(stage, 4)
+    clock = [1e9]
+    monkeypatch.setattr("backend.learner.learner.time.time", lambda: clock[0])
+    at_the_first_image(stage, monkeypatch, lambda _: clock.append(clock.pop() + 30.0))
+    stage.backend.learner.reconcile(stage.key)
+    assert float(stage.backend.store.note(f"reconcile-seconds:{stage.key}") or "x") == 0.0
+
+
+def test_the_clock_is_looked_at_for_each_approval(
+    full: tuple[Stage, list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing is lacking there is no image after which it could be."""
+    stage, _ = full
+    grow(stage, 6)
+    monkeypatch.setattr(room, "SECONDS", -1.0)
+    asked: list[object] = []
+    monkeypatch.setattr(room, "says", lambda *given: asked.append(given))
+    reconcile(stage)
+    assert asked == []
+
+
+def test_pools_are_looked_at_again_only_after_an_image(
+    full: tuple[Stage, list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage, annotations = full
+    take_out(stage, *annotations, because="the label")
+    looks: list[object] = []
+    really = room._Pools.__init__
+
+    def look(*given: Any) -> None:
+        looks.append(given)
+        really(*given)
+
+    monkeypatch.setattr(room._Pools, "__init__", look)
+    reconcile(stage)
+    assert len(looks) == 1
+
+
+# -- labels that moved ---------------------------------------------------------------------------------------------
+def test_approvals_of_a_label_that_was_moved_are_taken_up_by_where_it_was_moved_to(
+    full: tuple[Stage, list[int]],
+) -> None:
+    stage, annotations = full
+    renamed(stage)
+    grow(stage, 9)
+    reconcile(stage)
+    taught = [(info.annotation, info.target) for info in stage.backend.store.pool(stage.key)]
+    assert taught == [(annotation, "tag/image/round") for annotation in annotations]
+
+
+def test_what_was_taken_out_of_use_before_its_label_was_moved_stays_out_and_costs_no_image(
+    full: tuple[Stage, list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage, annotations = full
+    take_out(stage, annotations[4])
+    renamed(stage)
+    grow(stage, 9)
+    reconcile(stage)
+    others = [one for one in annotations if one != annotations[4]]
+    assert stage.pool == others
+    opened: list[str] = []
+    monkeypatch.setattr(stage.backend.images, "open", lambda url, task: opened.append(url))
+    reconcile(stage)
+    assert opened == []
+    assert stage.pool == others
+
+
+def renamed(stage: Stage) -> None:
+    """The label is `round` from now on, and an admin said so."""
+    stage.label_studio.projects[stage.project]["label_config"] = LABEL_CONFIG.replace('"cell"', '"round"')
+    reconcile(stage)
+    lost_labels.move(stage.backend.store, stage.key, stage.target, "tag/image/round")
+    reconcile(stage)

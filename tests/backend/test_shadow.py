@@ -77,7 +77,7 @@ def test_a_prompt_is_compared_with_examples_on_as_many_submissions_as_it_was_sta
     annotations = []
     for seed in (11, 12, 13, 14):
         annotations.append(submit(two, seed))
-        assert two.work()[:2] == ["learn", "shadow"] or seed == 14
+        assert ("shadow" in two.work()) == (seed < 14)
     found = newest(two)
     assert [pair.annotation for pair in found.pairs] == annotations[:3]
     assert [pair.shadow for pair in found.pairs] == [1.0] * 3
@@ -289,7 +289,7 @@ def test_frames_of_sequences_are_not_remembered_by_a_shadow(staging: Staging) ->
     assert stage.backend.store.frame_before(stage.key, stage.target, "a", 8) == seen is not None
 
 
-def test_requests_go_first_and_a_worker_that_ends_leaves_it_to_the_next(two: Stage) -> None:
+def test_a_worker_that_ends_leaves_it_to_the_next(two: Stage) -> None:
     start(two, 1)
     for seed in (11, 12):
         submit(two, seed)

@@ -1,6 +1,10 @@
 """Why this mask: who asks, who works, and what the page shows of what was measured."""
 
+import itertools
 from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
 
 from backend.pre_annotation import PREDICTING
 from tests.backend.stage import Stage
@@ -42,16 +46,52 @@ def test_without_label_studio_the_picture_cannot_be_read_again(staging: Staging)
     assert api(away, task)["masks"][0]["status"] == "measured", "what is known is shown there too"
 
 
-def test_requests_go_first_and_what_a_worker_left_is_taken_up_again(stage: Stage) -> None:
+def test_requests_go_first(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     counted = Counted(stage)
     task = taught(stage)
     api(stage, task, "POST", 202)
-    stage.backend.store.acquire(f"{PREDICTING}1", "a request", 30)
+    counted.made.clear()
+    stage.backend.store.acquire(f"{PREDICTING}1", "a request", 60)
+    waited: list[int] = []
+
+    def wait(_seconds: float) -> bool:
+        waited.append(len(counted.made))
+        if len(waited) == 3:
+            stage.backend.store.release(f"{PREDICTING}1", "a request")
+        return False
+
+    monkeypatch.setattr(stage.jobs.stopping, "wait", wait)
+    assert stage.tune() == ["measure"]
+    assert waited == [0, 0, 0]
+    assert api(stage, task)["masks"][0]["status"] == "measured"
+
+
+def test_what_a_worker_that_was_killed_keeps_busy_is_waited_for(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.segment_with(average)
+    task = taught(stage)
+    lease = f"changing:why:{stage.key}"
+    assert stage.backend.store.acquire(lease, "the dead", 60)
+    clock = itertools.count()
+
+    def sleep(_seconds: float) -> None:
+        if next(clock) > 10:  # a second each time: what it held is free after ten
+            stage.backend.store.release(lease, "the dead")
+
+    time = SimpleNamespace(monotonic=lambda: float(next(clock)), sleep=sleep)
+    monkeypatch.setattr("backend.store.leases.time", time)
+    api(stage, task, "POST", 202)
+
+
+def test_what_a_worker_left_is_taken_up_again(stage: Stage) -> None:
+    counted = Counted(stage)
+    task = taught(stage)
+    api(stage, task, "POST", 202)
     counted.made.clear()
     stage.jobs.stopping.set()
     assert stage.tune() == ["measure"]
-    assert counted.made == [], "a request is being answered"
-    stage.backend.store.release(f"{PREDICTING}1", "a request")
+    assert counted.made == []
     stage.jobs.stopping.clear()
     assert api(stage, task)["masks"][0]["status"] == "waiting"
     for _ in range(2):

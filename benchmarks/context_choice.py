@@ -260,25 +260,31 @@ def rank(
     return float(spearmanr(first, second).statistic)
 
 
-def main() -> None:
-    """Measure and print."""
+def options(description: str | None) -> argparse.ArgumentParser:
+    """What benchmarks on folders of known masks are asked for by."""
     arguments = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     arguments.add_argument("folders", type=Path, nargs="+")
     arguments.add_argument("--checkpoint", default="embedded")
     arguments.add_argument(
         "--shots", type=lambda text: [int(part) for part in text.split(",")], default=[1, 4, 8]
     )
+    arguments.add_argument("--seeds", type=int, default=2)
+    arguments.add_argument("--json", type=Path, help="every query, too")
+    return arguments
+
+
+def main() -> None:
+    """Measure and print."""
+    arguments = options(__doc__)
     arguments.add_argument("--scored", type=int, default=4, help="shots whose scores are looked at")
     arguments.add_argument("--pool", type=int, default=16, help="examples")
-    arguments.add_argument("--seeds", type=int, default=2)
     arguments.add_argument("--queries", type=int, default=8, help="of a class and seed, at most")
     arguments.add_argument("--classes", type=int, default=99, help="of a folder, at most")
     arguments.add_argument(
         "--at-most", type=int, default=poison.AT_MOST, help="others that measure an example"
     )
-    arguments.add_argument("--json", type=Path, help="every query, too")
     given = arguments.parse_args()
     segmenter = Remembering.load(given.checkpoint, "cpu")
     console = Console(width=WIDE)

@@ -18,13 +18,11 @@ a query, and as a ratio to `feature`'s with as many examples; all ways take turn
 the rank correlation of scores, before calibration, with the true IoU of a set's queries, mean over sets.
 """
 
-import argparse
 import json
 import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from statistics import fmean, stdev
 from typing import TypeVar
 
@@ -33,7 +31,7 @@ import torch
 from numpy.typing import NDArray
 from rich.table import Table
 
-from benchmarks.context_choice import miou, rank
+from benchmarks.context_choice import miou, options, rank
 from benchmarks.tables import Console
 from model import checkpoint, score, zoom
 from model.edges import ProbabilityMap
@@ -263,17 +261,8 @@ def ranks(found: Sequence[Found]) -> Table:
 
 def main() -> None:
     """Measure and print."""
-    arguments = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    arguments.add_argument("folders", type=Path, nargs="+")
-    arguments.add_argument("--checkpoint", default="embedded")
-    arguments.add_argument(
-        "--shots", type=lambda text: [int(part) for part in text.split(",")], default=[1, 4, 8]
-    )
+    arguments = options(__doc__)
     arguments.add_argument("--queries", type=int, default=12, help="of a folder and seed, about")
-    arguments.add_argument("--seeds", type=int, default=2)
-    arguments.add_argument("--json", type=Path, help="every query, too")
     given = arguments.parse_args()
     torch.set_num_threads(1)  # several threads that wait for each other count as time of the processor
     network = checkpoint.load(given.checkpoint)

@@ -3,25 +3,22 @@
 Works in short steps, so that it gives way: a step says as a value whether more is to be done, and by whom.
 """
 
-import logging
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from backend import revision
-from backend.errors import LabelStudioError, Unauthorized
+from backend.errors import LabelStudioError
 from backend.label_studio import LabelStudio, is_outage
 from backend.ordering import Ordering
-from backend.predictor import Predictions, Predictor, TaskPrediction
+from backend.predictor import Predictions, Predictor
 from backend.protocol import project_number
+from backend.pushing import Pushing
 from backend.revision import Snapshot
 from backend.settings import Settings
-from backend.store import Store, TaskState
+from backend.store import Store
 from backend.store.leases import claimed
-from backend.store.records import TaskStatus
-
-log = logging.getLogger(__name__)
 
 STEP_TASKS = 8
 """Tasks a step predicts at most before it gives way."""
@@ -39,7 +36,6 @@ _STILL_NEEDED = (
 )
 _TIDY_EVERY = 3600.0
 
-_PUSHED = "pushed"
 _ANSWERED = "answered"
 _NOTHING_YET = "nothing approved yet"
 _NO_IMAGE = "Label Studio did not give its image"
@@ -82,6 +78,7 @@ class PreAnnotation:
         self._store = store
         self._label_studio = label_studio
         self._predictor = predictor
+        self._pushing = Pushing(store, label_studio)
         self._ordering = ordering
         self._settings = settings
         self._checkpoint = checkpoint
@@ -163,19 +160,16 @@ class PreAnnotation:
 
     def queue(self, snapshot: Snapshot, tasks: Iterable[int], reason: str) -> None:
         """Note that tasks wait for a background prediction, and why."""
-        self._note(snapshot, tasks, "queued", reason)
+        self._pushing.note(snapshot, tasks, "queued", reason)
 
     def answered(self, snapshot: Snapshot, tasks: Iterable[int]) -> None:
         """Note that tasks were predicted in a reply, which Label Studio stores if it was still listening."""
-        self._note(snapshot, tasks, "done", _ANSWERED)
+        self._pushing.note(snapshot, tasks, "done", _ANSWERED)
 
     def failed(self, snapshot: Snapshot, reasons: Mapping[int, str]) -> None:
         """Note why tasks could not be predicted."""
-        now = time.time()
-        self._store.set_task_states(
-            TaskState(snapshot.project, task, "failed", reason, snapshot.revision, now)
-            for task, reason in reasons.items()
-        )
+        for task, reason in reasons.items():
+            self._pushing.note(snapshot, [task], "failed", reason)
 
     def abandoned(self, project: str) -> list[int]:
         """Tasks that wait, or were being predicted, while nobody works on them: a worker died over them."""
@@ -210,12 +204,6 @@ class PreAnnotation:
         return self._store.drop_superseded(project, min(now, known, heard) - _STILL_NEEDED)
 
     # -- inside --------------------------------------------------------------------------------------------------
-    def _note(self, snapshot: Snapshot, tasks: Iterable[int], status: TaskStatus, reason: str) -> None:
-        now = time.time()
-        self._store.set_task_states(
-            TaskState(snapshot.project, task, status, reason, snapshot.revision, now) for task in tasks
-        )
-
     def _settled(
         self, project: str, version: str, tasks: Collection[int], bare: Collection[int] = ()
     ) -> set[int]:
@@ -224,15 +212,9 @@ class PreAnnotation:
         What was pushed to the bare ones somebody has deleted since.
         """
         again = time.time() - _FAILED_AGAIN
-        return {
-            state.task
-            for state in self._store.task_states(project, tasks)
-            if state.revision == version
-            and (
-                (state.reason == _PUSHED and state.task not in bare)
-                or (state.status == "failed" and state.at > again)
-            )
-        }
+        states = [state for state in self._store.task_states(project, tasks) if state.revision == version]
+        failed = {state.task for state in states if state.status == "failed" and state.at > again}
+        return failed | self._pushing.settled(states, bare)
 
     def _push(self, snapshot: Snapshot, tasks: Sequence[Mapping[str, Any]]) -> Step:
         """Predict and push those of the tasks that nobody else is at; the others are left."""
@@ -246,13 +228,17 @@ class PreAnnotation:
     def _push_mine(self, snapshot: Snapshot, tasks: Sequence[Mapping[str, Any]]) -> Step:
         if not tasks:
             return Step()
-        held = {task["id"]: self._ours(task["id"]) for task in tasks}
-        there = [task for task, versions in held.items() if snapshot.revision in versions.values()]
-        self._note(snapshot, there, "done", _PUSHED)
+        numbers = [task["id"] for task in tasks]
+        stays = frozenset({snapshot.revision, self._ordering.shown(snapshot.project)})
+        # Annotations made from a prediction name it: leave those of labeled tasks alone.
+        free = [task["id"] for task in tasks if not task.get("total_annotations")]
+        held = {task: self._pushing.held(snapshot, task, stays if task in free else None) for task in numbers}
+        there = [task for task in numbers if held[task].current]
+        self._pushing.there(snapshot, there)
         wanted = [task for task in tasks if task["id"] not in there]
         states = self._store.task_states(snapshot.project, [task["id"] for task in wanted])
         tried = {state.task for state in states if state.reason == _NO_IMAGE}
-        self._note(snapshot, [task["id"] for task in wanted], "running", "")
+        self._pushing.begin(snapshot, [task["id"] for task in wanted])
         predictions = self._predictor.predict(snapshot, wanted, time.monotonic() + _STEP_SECONDS)
         once_more = self._once_more(snapshot, predictions, tried)
         self.failed(
@@ -260,19 +246,10 @@ class PreAnnotation:
         )
         self.queue(snapshot, predictions.unready, _NOTHING_YET)
         self.queue(snapshot, predictions.unreached, "comes with the next step")
-        stays = {snapshot.revision, self._ordering.shown(snapshot.project)}
-        # Annotations made from a prediction name it: leave those of labeled tasks alone.
-        unlabeled = [task["id"] for task in tasks if not task.get("total_annotations")]
-        for task in set(there).intersection(unlabeled):  # what is newer goes
+        for task in set(there).intersection(free):  # what is newer goes
             self._predictor.shown_again(snapshot, task)
-        old = {
-            task: sorted(number for number, version in held[task].items() if version not in stays)
-            for task in unlabeled
-        }
-        pushed = self._push_all(snapshot, predictions.done, old)
-        removed = self._remove(
-            snapshot, [number for task in (*there, *pushed) for number in old.get(task, ())]
-        )
+        pushed = self._pushing.push(snapshot, predictions.done, held)
+        removed = self._pushing.remove(snapshot, [*(held[task] for task in there), *pushed])
         return Step(len(pushed), removed, left=(*once_more, *predictions.unreached))
 
     def _once_more(self, snapshot: Snapshot, predictions: Predictions, tried: Collection[int]) -> list[int]:
@@ -294,87 +271,3 @@ class PreAnnotation:
         first = [task for task in predictions.failed if task in predictions.away and task not in tried]
         self.queue(snapshot, first, _NO_IMAGE)
         return first
-
-    def _ours(self, task: int) -> dict[int, str]:
-        """Version by id of the predictions of ours that Label Studio holds for a task."""
-        held = self._label_studio.predictions(task)
-        return {row["id"]: row["model_version"] for row in held if revision.is_ours(row.get("model_version"))}
-
-    def _push_all(
-        self, snapshot: Snapshot, predictions: Mapping[int, TaskPrediction], old: Mapping[int, list[int]]
-    ) -> list[int]:
-        """Push in the order of the tasks; which of them Label Studio now holds.
-
-        Args:
-            snapshot: that they were made on.
-            predictions: by task id.
-            old: superseded ones by task id; the last, which somebody may have open, is replaced, and taken off the list.
-        """
-        pushed: list[int] = []
-        refused: dict[int, LabelStudioError] = {}
-        for task, prediction in predictions.items():
-            try:
-                number = self._send(prediction, old.get(task, []))
-            except LabelStudioError as error:
-                if not _is_of_one(error):
-                    self.queue(snapshot, [other for other in predictions if other not in pushed], str(error))
-                    raise
-                refused[task] = error
-                continue
-            pushed.append(task)
-            self._note(snapshot, [task], "done", _PUSHED)
-            for record in self._store.predictions(snapshot.project, task):
-                if record.revision == prediction.revision:
-                    self._store.put_prediction(record.with_pushed(number))
-        self._see_refused(snapshot, refused, nothing_else=not pushed)
-        return pushed
-
-    def _see_refused(
-        self, snapshot: Snapshot, refused: Mapping[int, LabelStudioError], *, nothing_else: bool
-    ) -> None:
-        """Forget tasks that are gone, and note why the others failed.
-
-        Raises:
-            LabelStudioError: where Label Studio breaks on several and took none, that is on whatever it is given, as
-                with a full disk; the tasks wait.
-        """
-        broken = [error for error in refused.values() if (error.status or 0) >= 500]
-        if nothing_else and len(broken) > 1:
-            self.queue(snapshot, list(refused), str(broken[-1]))
-            raise broken[-1]
-        for task, error in refused.items():
-            if self._label_studio.tasks(project_number(snapshot.project), [task]):
-                self.failed(snapshot, {task: str(error)})
-            else:
-                self._store.forget_tasks(snapshot.project, [task])
-
-    def _send(self, prediction: TaskPrediction, old: list[int]) -> int:
-        """Let Label Studio store a prediction, in place of the last old one where there is any; returns its id."""
-        given = (prediction.task, prediction.result, prediction.score, prediction.revision)
-        if old:
-            number = old.pop()
-            try:
-                self._label_studio.replace_prediction(number, *given)
-                return number
-            except LabelStudioError as error:
-                if error.status != 404:
-                    raise
-        return self._label_studio.create_prediction(*given)
-
-    def _remove(self, snapshot: Snapshot, old: Sequence[int]) -> int:
-        """Remove superseded predictions; how many are gone."""
-        if not old:
-            return 0
-        try:
-            gone = self._label_studio.delete_predictions(old)
-        except LabelStudioError as error:
-            log.warning("project %s: superseded predictions stay for now: %s", snapshot.project, error)
-            return 0
-        self._store.forget_pushed(snapshot.project, gone)
-        return len(gone)
-
-
-def _is_of_one(error: LabelStudioError) -> bool:
-    """Whether Label Studio, or a proxy before it, refused one prediction: the next one may be taken."""
-    everyone_s = is_outage(error) or isinstance(error, Unauthorized)
-    return not everyone_s and error.status is not None and error.status >= 400 and error.status != 429

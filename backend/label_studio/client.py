@@ -17,6 +17,7 @@ from backend.label_studio.trouble import is_outage
 _PAGE = 100  # tasks or projects in one answer
 _IDS_AT_ONCE = 200  # in one request: its address stays below 8 KiB
 _EXPORT_PATIENCE = 12  # an export may take this many times the ordinary time-out
+_STORING_PATIENCE = 3  # and so may storing: what is given up may be stored all the same
 
 
 class LabelStudio(Connection):
@@ -187,7 +188,8 @@ class LabelStudio(Connection):
             LabelStudioError: with status 400 if the task is gone (any more).
         """
         body = {"task": task_id, "result": list(result), "score": score, "model_version": model_version}
-        return int(self.ask("POST", "/api/predictions/", body=body)["id"])
+        patience = self._timeout * _STORING_PATIENCE
+        return int(self.ask("POST", "/api/predictions/", body=body, timeout=patience)["id"])
 
     def replace_prediction(
         self,
@@ -206,7 +208,8 @@ class LabelStudio(Connection):
             LabelStudioError: with status 404 if it is gone, 400 if its task is.
         """
         body = {"task": task_id, "result": list(result), "score": score, "model_version": model_version}
-        self.ask("PATCH", f"/api/predictions/{prediction_id}/", body=body)
+        patience = self._timeout * _STORING_PATIENCE
+        self.ask("PATCH", f"/api/predictions/{prediction_id}/", body=body, timeout=patience)
 
     def delete_predictions(self, ids: Iterable[int]) -> set[int]:
         """Delete predictions one by one; returns those that are gone now (the missing ones too).

@@ -58,7 +58,7 @@ class Learner:
         body = event.body
         moved = self._see_config(event.project, body.get("project"), event.received)
         self._config(event.project)  # an approval must not be taken for one without masks
-        tally = Tally()
+        tally = self._begin(event.project)
         before = self._approvals_ever(event.project)
         match event.action:
             case "ANNOTATION_CREATED" | "ANNOTATION_UPDATED" | "ANNOTATIONS_CREATED":
@@ -93,7 +93,7 @@ class Learner:
         before = self._approvals_ever(project)
         started = time.time()
         signs = sequences.signed(self._label_studio.signs(info), self._settings)
-        tally = Tally()
+        tally = self._begin(project)
         wanted = None if tasks is None else set(tasks)
         # Events are applied meanwhile, and know better than an export that was begun before them.
         known = self._approved(project, wanted)
@@ -246,6 +246,8 @@ class Learner:
         """Store an approval and bound the pools that it joins; whether it says anything new."""
         project = approval.project
         earlier = {info.key for info in self._store.pool(project) if info.annotation == approval.annotation}
+        if earlier:
+            self._store.set_note(_owed(project), "1")
         change = self._store.put_approval(approval, examples)
         if change not in (Change.NEW, Change.CHANGED):
             return False
@@ -325,6 +327,8 @@ class Learner:
             return
         self._drop_retries(project, lambda annotation: annotation.get("id") in gone)
         taught = {info.annotation for info in self._store.pool(project)}
+        if taught.intersection(gone):
+            self._store.set_note(_owed(project), "1")
         withdrawn = self._store.withdraw(project, gone)
         tally.withdrawn += len(withdrawn)
         tally.changed |= any(approval.annotation in taught for approval in withdrawn)
@@ -359,13 +363,24 @@ class Learner:
             self._store.set_note(looked_at, str(now))
         return bool(first_to_see)
 
+    def _begin(self, project: str) -> Tally:
+        """A tally that knows whether an attempt before it changed an example and ended before it moved the revision."""
+        return Tally(owed=bool(self._store.note(_owed(project))))
+
     def _conclude(self, project: str, before: int, tally: Tally, moved: bool) -> Learnt:
         """Move the revision once for all that changed, if it pays."""
         pays = self._pays(project, before)
         if not moved and (tally.changed or pays):
             self._store.move_generation(project)
             moved = True
+        if self._store.note(_owed(project)):
+            self._store.set_note(_owed(project), "")
         return Learnt(moved, tally.approved, tally.withdrawn, tuple(tally.unread), tally.away)
+
+
+def _owed(project: str) -> str:
+    """Name of the note that an example is being changed, and the revision has not moved for it yet."""
+    return f"owed:{project}"
 
 
 def key_of(payload: Mapping[str, Any], store: Store) -> str | None:

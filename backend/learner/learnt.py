@@ -29,10 +29,14 @@ class Learnt:
 
 
 class Tally:
-    """What has changed so far in one pass."""
+    """What has changed so far in one pass.
 
-    def __init__(self) -> None:
-        self.changed = False  # an example was corrected or withdrawn
+    Args:
+        owed: whether a pass before it ended in the middle of a change, so that the revision has to move.
+    """
+
+    def __init__(self, *, owed: bool = False) -> None:
+        self.changed = owed  # an example was corrected or withdrawn
         self.approved = 0
         self.withdrawn = 0
         self.unread: list[tuple[int, str]] = []

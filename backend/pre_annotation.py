@@ -31,6 +31,9 @@ _STEP_SECONDS = 5.0  # after which a step takes up no further task
 _PAGE = 100  # tasks asked for at once
 _PASS_EVERY = 600.0  # a pass now and then finds what failed or was not announced
 _FAILED_AGAIN = 600.0  # seconds until a task that could not be predicted is tried again
+_STORING_SECONDS = (
+    10.0  # after which Label Studio has stored what it was answered, or was no longer listening
+)
 _STILL_NEEDED = (
     86_400.0  # seconds in which an approval that was made before a newer prediction may still come
 )
@@ -235,7 +238,8 @@ class PreAnnotation:
         held = {task: self._pushing.held(snapshot, task, stays if task in free else None) for task in numbers}
         there = [task for task in numbers if held[task].current]
         self._pushing.there(snapshot, there)
-        wanted = [task for task in tasks if task["id"] not in there]
+        awaited = self._being_stored(snapshot, set(numbers).difference(there))
+        wanted = [task for task in tasks if task["id"] not in {*there, *awaited}]
         states = self._store.task_states(snapshot.project, [task["id"] for task in wanted])
         tried = {state.task for state in states if state.reason == _NO_IMAGE}
         self._pushing.begin(snapshot, [task["id"] for task in wanted])
@@ -250,7 +254,17 @@ class PreAnnotation:
             self._predictor.shown_again(snapshot, task)
         pushed = self._pushing.push(snapshot, predictions.done, held)
         removed = self._pushing.remove(snapshot, [*(held[task] for task in there), *pushed])
-        return Step(len(pushed), removed, left=(*once_more, *predictions.unreached))
+        return Step(len(pushed), removed, left=(*awaited, *once_more, *predictions.unreached))
+
+    def _being_stored(self, snapshot: Snapshot, tasks: Collection[int]) -> list[int]:
+        """Those of the tasks whose predictions were answered a moment ago: pushed as well, they would be there twice."""
+        states = self._store.task_states(snapshot.project, tasks)
+        recent = time.time() - _STORING_SECONDS
+        return [
+            state.task
+            for state in states
+            if state.reason == _ANSWERED and state.revision == snapshot.revision and state.at > recent
+        ]
 
     def _once_more(self, snapshot: Snapshot, predictions: Predictions, tried: Collection[int]) -> list[int]:
         """Tasks whose images Label Studio did not give, and that are worth another try at once.

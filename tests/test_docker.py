@@ -56,7 +56,7 @@ def services() -> dict[str, Any]:
 
 def run(command: list[str], **environment: str) -> "subprocess.CompletedProcess[str]":
     whole = {**os.environ, **environment}
-    return subprocess.run(command, env=whole, check=False, capture_output=True, text=True, timeout=60)  # noqa: S603
+    return subprocess.run(command, env=whole, check=False, capture_output=True, text=True, timeout=600)  # noqa: S603
 
 
 def env_example() -> dict[str, str]:
@@ -379,7 +379,7 @@ def test_redis_starts_as_compose_starts_it_and_wants_its_password(
 
 
 def eventually_answers(client: "redis.Redis") -> None:
-    for _ in range(200):
+    for _ in range(6000):
         try:
             client.ping()
         except redis.ConnectionError:

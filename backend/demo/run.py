@@ -24,7 +24,7 @@ from backend.errors import BackendError, LabelStudioError, Refused
 from backend.settings import Settings
 
 PROJECT = "SegGPT demo"
-BACKEND_SECONDS = 120.0
+BACKEND_SECONDS = 300.0  # patience, as with Label Studio
 EVERY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
 WATCH_SECONDS = 0.5
 

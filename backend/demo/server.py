@@ -12,10 +12,11 @@ from backend.demo.process import LOOPBACK, ManagedProcess, require_free_port
 from backend.errors import Refused
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-MIGRATION_SECONDS = 300.0
+MIGRATION_SECONDS = 600.0  # patience with a machine that has much else to do
 DATABASE = "label_studio.sqlite3"
 
-# Loopback backends and webhooks allowed, no call leaves the machine.
+# Loopback backends and webhooks allowed, no call leaves the machine. By default a backend that is silent for 1 s, or 3 s
+# upon setup, cannot be connected and is asked for nothing: too short where one machine has to do all the work.
 SETTINGS: Mapping[str, str] = {
     "SSRF_PROTECTION_ENABLED": "false",
     "ML_BLOCK_LOCAL_IP": "false",
@@ -24,6 +25,9 @@ SETTINGS: Mapping[str, str] = {
     "COLLECT_ANALYTICS": "false",
     "SENTRY_DSN": "",
     "FRONTEND_SENTRY_DSN": "",
+    "ML_CONNECTION_TIMEOUT": "60",
+    "ML_TIMEOUT_HEALTH": "60",
+    "ML_TIMEOUT_SETUP": "60",
 }
 # Nothing else of our environment reaches it: a stray HOST, PORT, USERNAME or PASSWORD changes what it does.
 KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TMPDIR", "TZ")

@@ -16,9 +16,11 @@ def opened_browser(missing: Callable[[str], NoReturn]) -> Iterator[Browser]:
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         missing("no chromium (Debian's package chromium)")
-    expect.set_options(timeout=60_000)
+    expect.set_options(timeout=180_000)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", _OFFLINE])
+        browser = playwright.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", _OFFLINE], timeout=180_000
+        )
         try:
             yield browser
         finally:
@@ -31,7 +33,7 @@ class Watched:
     def __init__(self, browser: Browser, **options: Any) -> None:
         self._context = browser.new_context(viewport={"width": 1200, "height": 900}, **options)
         self.page: Page = self._context.new_page()
-        self.page.set_default_timeout(60_000)
+        self.page.set_default_timeout(180_000)
         self.complaints: list[str] = []
         self.page.on("console", self._heard)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))

@@ -9,10 +9,27 @@ from typing import Any
 import pytest
 
 from backend.cli import main
+from backend.label_studio.connection import Connection
 from tests.backend.fake_label_studio import FakeLabelStudio
 from tests.backend.loopback import FakeBucket
 from tests.backend.served import Served
-from tests.backend.stage import Run, Stage, staged, write_random_checkpoint
+from tests.backend.stage import PATIENCE, Run, Stage, staged, write_random_checkpoint
+
+
+@pytest.fixture(autouse=True)
+def _time_enough() -> Iterator[None]:
+    """A machine that stands still for half a minute is no outage; tests of being late say how late themselves.
+
+    Stays where a test undoes what it patched by its own `monkeypatch`.
+    """
+    with pytest.MonkeyPatch.context() as patient:
+        defaults = Connection.__init__.__kwdefaults__ or {}
+        patient.setattr(Connection.__init__, "__kwdefaults__", {**defaults, "timeout": PATIENCE})
+        patient.setattr("backend.store.redis_address.ANSWER_SECONDS", PATIENCE)
+        patient.setattr("backend.store.redis_address.CONNECT_SECONDS", PATIENCE)
+        patient.setattr("backend.pre_annotation._STEP_SECONDS", PATIENCE)
+        patient.setattr("backend.learner.room.SECONDS", PATIENCE)
+        yield
 
 
 @pytest.fixture
@@ -59,6 +76,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], che
     monkeypatch.setenv("COLUMNS", "300")
     monkeypatch.setenv("CHECKPOINT", str(checkpoint_file))
     monkeypatch.setenv("DEVICE", "cpu")
+    monkeypatch.setenv("IMAGE_TIMEOUT", str(PATIENCE))
 
     def command(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["backend", *arguments])

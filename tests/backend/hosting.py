@@ -43,8 +43,8 @@ def hosted(
     process = ManagedProcess(command, env=variables, cwd=folder, log=folder / "hosting.log")
     process.start()
     try:
-        process.wait_until_healthy(f"http://{LOOPBACK}:{port}/health", "label-studio-ml", 60)
-        with httpx.Client(base_url=f"http://{LOOPBACK}:{port}", timeout=60, trust_env=False) as client:
+        process.wait_until_healthy(f"http://{LOOPBACK}:{port}/health", "label-studio-ml", 300)
+        with httpx.Client(base_url=f"http://{LOOPBACK}:{port}", timeout=300, trust_env=False) as client:
             yield client
     finally:
         process.stop()

@@ -12,7 +12,7 @@ import redis
 from backend.demo.process import free_port
 
 EXECUTABLE = "redis-server"
-_START_SECONDS = 20.0
+_START_SECONDS = 120.0
 
 
 class RedisServer:

@@ -22,10 +22,12 @@ PROJECT = {
     "token": "invite-4711",
 }
 KEY = "1.1767225601"
+COMPARED = 1500.0
+"""Seconds for a comparison with Label Studio: the next one comes after twenty times as long as the last one took."""
 
 
-def until(what: Callable[[], Any], patience: float = 120) -> Any:
-    """What it finds, as soon as it finds it."""
+def until(what: Callable[[], Any], patience: float = 300) -> Any:
+    """What it finds, as soon as it finds it; patient, since a busy machine stands still for half a minute at times."""
     end = time.monotonic() + patience
     while not (found := what()):
         assert time.monotonic() < end, "it never came"
@@ -47,13 +49,14 @@ class Served:
         self.port, self.folder = free_port(), folder
         self.log = folder / "log"
         self._environment = {
-            **os.environ, "CHECKPOINT": str(checkpoint), "DEVICE": "cpu", "OMP_NUM_THREADS": "1", **environment
+            **os.environ, "CHECKPOINT": str(checkpoint), "DEVICE": "cpu", "OMP_NUM_THREADS": "1",
+            "PREDICT_DEADLINE": "240", "IMAGE_TIMEOUT": "240", **environment
         }  # fmt: skip
         self.client = self._new_client()
         self.start()
 
     def _new_client(self) -> httpx.Client:
-        return httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60)
+        return httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=300)
 
     def start(self) -> None:
         if self.client.is_closed:
@@ -90,7 +93,7 @@ class Served:
     def stop(self) -> None:
         self.client.close()
         self.process.terminate()
-        self.process.wait(60)
+        self.process.wait(300)
 
     def approve(self, annotation: int, *size: int) -> None:
         image, mask = blob(annotation, *size)
@@ -105,6 +108,10 @@ class Served:
     def approvals(self) -> int:
         answer = self.client.get(f"/api/projects/{KEY}")
         return int(answer.json()["approvals"]) if answer.status_code == 200 else 0
+
+    def predict_as(self, revision: str, seed: int) -> Any:
+        """A prediction under a version that ends so; waited for, since it moves a little later than approvals count."""
+        return until(lambda: (found := self.predict(seed))["model_version"].endswith(revision) and found)
 
     def predict(self, seed: int, *size: int) -> Any:
         body = {

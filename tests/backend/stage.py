@@ -35,6 +35,7 @@ from tests.backend.fake_label_studio import FakeLabelStudio
 
 INVITE_TOKEN, STORAGE_PASSWORD = "invite-0a1b2c3d4e5f", "storage-password-77"
 LOOPBACK, ADDRESS = ("127.0.0.1", 50_000), "http://127.0.0.1:9090"
+PATIENCE = 300.0  # seconds for an answer of this machine, which may stand still for half a minute
 _FAR = timedelta(days=365)
 
 Run = Callable[..., tuple[int, str, str]]
@@ -129,7 +130,8 @@ class Stage:
         self.label_studio = label_studio
         self.project = max(label_studio.projects, default=0) or label_studio.add_project()
         given: dict[str, Any] = {
-            "data_dir": folder, "checkpoint": str(checkpoint), "device": "cpu", "min_area": 0.0, "tune_steps": 4
+            "data_dir": folder, "checkpoint": str(checkpoint), "device": "cpu", "min_area": 0.0, "tune_steps": 4,
+            "predict_deadline": 600, "image_timeout": PATIENCE,
         }  # fmt: skip
         if connected:
             given |= {

@@ -262,25 +262,25 @@ def test_many_waiting_predictions_hold_up_neither_health_nor_setup_nor_events(st
 
     def segment(queries: Any) -> Any:
         begun.set()
-        assert go_on.wait(120)
+        assert go_on.wait(600)
         return [np.ones(query.image.shape[:2], np.float32) for query in queries]
 
     stage.segment_with(segment)
     with stage.client, ThreadPoolExecutor(60) as people:
         try:
             waiting = [people.submit(stage.ask, task) for _ in range(50)]
-            assert begun.wait(60)
+            assert begun.wait(300)
             for look in (
                 lambda: stage.client.get("/health").json()["status"] == "UP",
                 lambda: stage.setup() == version,
                 lambda: stage.event("TASKS_CREATED").json() == {"status": "stored"},
                 lambda: stage.client.get("/versions").status_code == 200,
             ):
-                assert people.submit(look).result(60)
+                assert people.submit(look).result(300)
             assert not any(request.done() for request in waiting)
         finally:
             go_on.set()
-        assert {len(request.result(120).json()["results"]) for request in waiting} == {1}
+        assert {len(request.result(300).json()["results"]) for request in waiting} == {1}
 
 
 # -- errors --------------------------------------------------------------------------------------------------------

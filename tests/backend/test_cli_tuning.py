@@ -150,7 +150,7 @@ def test_interrupted_it_keeps_what_it_has_and_says_how_to_go_on(
     def press(*given: Any) -> bool:
         if next(updates) == 3:  # Ctrl-C; no further update before it is heard, however fast the machine is
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-            heard = time.monotonic() + 60
+            heard = time.monotonic() + 300
             while not stage.tunings[0].stop and time.monotonic() < heard:
                 time.sleep(0.01)
         return may_go_on(*given)
@@ -189,9 +189,9 @@ def test_a_tuning_that_the_worker_has_is_followed_to_its_end(
     bars: Callable[[], Any] = command._bars
 
     def working() -> None:
-        with leased(stage.backend.store, f"tuning:{tuning.id}", 60):
+        with leased(stage.backend.store, f"tuning:{tuning.id}", 600):
             taken.set()
-            assert shown.wait(60)
+            assert shown.wait(300)
             stage.backend.tunings.run(tuning.id, lambda: True)
 
     def show_bars() -> Any:
@@ -202,7 +202,7 @@ def test_a_tuning_that_the_worker_has_is_followed_to_its_end(
     monkeypatch.setattr(jobs, "tune", lambda *_: pytest.fail("it was taken from the worker"))
     worker = threading.Thread(target=working)
     worker.start()
-    assert taken.wait(60)
+    assert taken.wait(300)
     code, out, _ = run("tune", project)
     worker.join()
     assert code == 0

@@ -14,13 +14,12 @@ from backend.store import Store
 from backend.store.redis import RedisStore
 from tests.backend.fake_label_studio import FakeLabelStudio
 from tests.backend.redis_server import RedisServer
-from tests.backend.served import Served, until
+from tests.backend.served import COMPARED, Served, until
 from tests.backend.stage import Stage, blob, brush, now, png
 
 pytestmark = pytest.mark.slow
 
 LARGE = 6_000_000  # bytes of an event; more than the log of any database here has room for
-COMPARED = 400.0  # seconds: a project whose comparing took long is compared the rarer
 SPOOLED = "seggpt_spooled_events"
 
 

@@ -367,7 +367,11 @@ def lost(root: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ImageLoader, ...]
     return tuple(ImageLoader(client, local_files_root=root) for client in clients)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(
     st.sampled_from(
         [

@@ -52,7 +52,7 @@ def test_who_waits_gets_the_makers_error_and_the_next_one_tries_anew() -> None:
 
     def fail() -> NDArray[np.uint8]:
         begun.set()
-        go_on.wait(10)
+        assert go_on.wait(300)
         raise ValueError("no such image")
 
     def ask(key: str, make: Make) -> None:
@@ -64,10 +64,10 @@ def test_who_waits_gets_the_makers_error_and_the_next_one_tries_anew() -> None:
     made: list[str] = []
     first = threading.Thread(target=ask, args=["a", fail])
     first.start()
-    assert begun.wait(10)
+    assert begun.wait(300)
     second = threading.Thread(target=ask, args=[Announced("a"), maker(made, "never")])
     second.start()
-    assert Announced.looked_up.wait(10)
+    assert Announced.looked_up.wait(300)
     go_on.set()
     first.join()
     second.join()

@@ -4,6 +4,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -306,17 +307,28 @@ def test_without_memory_there_is_no_answer_and_the_log_says_so(
 
 
 def test_an_answer_that_comes_too_late_is_given_up_and_kept_for_the_next_click(
-    staging: Callable[..., Stage], caplog: pytest.LogCaptureFixture
+    staging: Callable[..., Stage], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage = staging(predict_deadline=0.5)
     stage.label_studio.projects[stage.project]["label_config"] = CONFIG
     stage.segment_by_colour()
     approve(stage)
-    go_on, done, asked = threading.Event(), threading.Event(), []
+    go_on, done, begun, asked = threading.Event(), threading.Event(), threading.Event(), []
+
+    class UnderWay(ThreadPoolExecutor):
+        """What is given to it is under way before anybody's time runs out."""
+
+        def submit(self, *given: Any, **options: Any) -> "Future[Any]":
+            future = super().submit(*given, **options)
+            assert begun.wait(300)
+            return future
+
+    monkeypatch.setattr("backend.interactive.interactive.ThreadPoolExecutor", UnderWay)
 
     def held_up(queries: Sequence[Query]) -> list[NDArray[np.float32]]:
         asked.append(len(queries))
-        assert go_on.wait(60)
+        begun.set()
+        assert go_on.wait(300)
         done.set()
         return by_colour(queries)
 
@@ -325,7 +337,7 @@ def test_an_answer_that_comes_too_late_is_given_up_and_kept_for_the_next_click(
     assert ask(stage, task, click("a", 65, 65)) == []
     assert "not answered before the deadline" in caplog.text
     go_on.set()
-    assert done.wait(60)
+    assert done.wait(300)
     assert until(lambda: ask(stage, task, click("a", 65, 65)))
     assert asked == [1]
 

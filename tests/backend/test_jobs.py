@@ -14,6 +14,7 @@ from backend import revision
 from backend.errors import StoreError
 from backend.jobs import Jobs
 from tests.backend.loopback import Answer
+from tests.backend.served import until
 from tests.backend.stage import Stage, blob, brush
 
 
@@ -23,14 +24,6 @@ def queued(stage: Stage) -> list[dict[str, Any]]:
         rows = connection.execute("SELECT data FROM task ORDER BY priority DESC, id").fetchall()
     connection.close()
     return [json.loads(row[0]) for row in rows]
-
-
-def until(what: Callable[[], bool]) -> None:
-    """Wait for what another thread does."""
-    end = time.monotonic() + 60
-    while not what():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.02)
 
 
 def test_the_names_under_which_jobs_are_queued_never_change(stage: Stage) -> None:
@@ -268,7 +261,7 @@ def test_a_worker_does_what_is_queued_until_it_is_stopped(stage: Stage) -> None:
         until(lambda: len(stage.label_studio.stored_predictions) == len(tasks))
     finally:
         stop.set()
-        worker.join(60)
+        worker.join(300)
     assert not worker.is_alive()
     assert [row["task"] for row in stage.label_studio.stored_predictions.values()] == tasks
 

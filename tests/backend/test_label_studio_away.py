@@ -3,17 +3,18 @@
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from backend.doctor import examine
-from backend.errors import Unauthorized, Unreachable
-from backend.label_studio.trouble import Trouble
+from backend.label_studio import LabelStudio
 from tests.backend.fake_label_studio import FakeLabelStudio
 from tests.backend.loopback import HANG_UP, Answer, Request
-from tests.backend.stage import Stage, blob, brush
+from tests.backend.served import until
+from tests.backend.stage import PATIENCE, Stage, blob, brush
 
-PATIENCE = 1.5  # seconds to wait for Label Studio: what is right is answered within, what is slow is not waited for long
+HASTE = 0.5  # seconds to wait for what is not going to be answered
 FAULTS = ["gone", "hangs up", "busy", "slow", "token refused"]
 REMEDY = {
     "gone": "Check that it runs and that LABEL_STUDIO_URL is right",
@@ -30,23 +31,37 @@ class FaultyLabelStudio(FakeLabelStudio):
     Attributes:
         fault: what is wrong, one of `FAULTS`; "" for nothing.
         unlucky: a path whose requests are hung up on, always.
+        waiting: what waits for its answers: for long, but for a moment only where none is going to come.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.fault = self.unlucky = ""
+        self.waiting: list[Any] = []
         self._waiting: tuple[str, str, int] | None = None
         self._let_go = threading.Event()
+        self._held_up = 0
 
     def fail_at(self, fault: str, path: str, number: int) -> None:
         """Have this fault from the request on that is the `number`-th from now whose method and path begin so."""
         self._waiting = (fault, path, number)
         self._let_go.clear()
+        self._be_waited_for()
+
+    def client(self, *arguments: Any, **options: Any) -> LabelStudio:
+        """A client that waits for answers as `waiting` says."""
+        made = LabelStudio(*arguments, **options)
+        self.waiting.append(made)
+        self._be_waited_for()
+        return made
 
     def mend(self) -> None:
+        """Have no fault any more; what nobody waited for is done by now, too."""
         fault, self.fault = self.fault, ""
         self.legacy_allowed = True
         self._let_go.set()
+        until(lambda: not self._held_up)
+        self._be_waited_for()
         if fault == "gone":
             self.come_back()
 
@@ -59,8 +74,16 @@ class FaultyLabelStudio(FakeLabelStudio):
         if fault == "busy":
             return Answer(503, b"<html>starting</html>")
         if fault == "slow":
-            self._let_go.wait(60)
+            return self._answer_late(request)
         return super().answer(request)
+
+    def _answer_late(self, request: Request) -> Answer:
+        with self.lock:
+            self._held_up += 1
+        self._let_go.wait(600)
+        with self.lock:
+            self._held_up -= 1
+            return super().answer(request)
 
     def _count(self, asked: str) -> None:
         if self._waiting is None or not asked.startswith(self._waiting[1]):
@@ -72,6 +95,12 @@ class FaultyLabelStudio(FakeLabelStudio):
             self.legacy_allowed = fault != "token refused"
             if fault == "gone":
                 self.go_away()
+        self._be_waited_for()
+
+    def _be_waited_for(self) -> None:
+        silent = self.fault == "slow" or (self._waiting is not None and self._waiting[::2] == ("slow", 1))
+        for each in self.waiting:
+            each._timeout = HASTE if silent else PATIENCE
 
 
 @pytest.fixture
@@ -87,11 +116,13 @@ def ready(
     staging: Callable[..., Stage],
     fake_label_studio: FaultyLabelStudio,
     caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Stage:
-    """A project with one approved mask; whoever waits for Label Studio does so for a moment only."""
+    """A project with one approved mask."""
     caplog.set_level(logging.INFO, "backend")
-    stage = staging(image_timeout=PATIENCE, reconcile_every=5)
-    stage.backend.label_studio._timeout = PATIENCE
+    monkeypatch.setattr("backend.wiring.LabelStudio", fake_label_studio.client)
+    stage = staging(reconcile_every=5)
+    fake_label_studio.waiting.append(stage.backend.images._downloader)
     stage.backend.label_studio._sleep = lambda _seconds: None
     stage.segment_by_colour()
     stage.approve(1)
@@ -117,8 +148,9 @@ def waiting(stage: Stage) -> int:
     return [job.name for job in stage.jobs.events.scheduled()].count("learn")
 
 
-def said_by_doctor(stage: Stage) -> str:
-    findings = examine(stage.settings, stage.project)
+def said_by_doctor(stage: Stage, fault: str) -> str:
+    haste = stage.settings.model_copy(update={"image_timeout": HASTE})
+    findings = examine(haste if fault == "slow" else stage.settings, stage.project)
     return "\n".join(f"{each.level} {each.what}: {each.found} {each.remedy}" for each in findings)
 
 
@@ -143,7 +175,7 @@ def test_in_the_middle_of_a_background_pass(
     assert REMEDY[fault] in line
     assert "What needs Label Studio waits, and is tried again." in line
     assert annotation not in ready.pool
-    doctor = said_by_doctor(ready)
+    doctor = said_by_doctor(ready, fault)
     assert "error Label Studio: " in doctor
     assert REMEDY[fault] in doctor
     assert "predictions not pushed" in doctor
@@ -157,7 +189,7 @@ def test_in_the_middle_of_a_background_pass(
     assert {state.status for state in ready.backend.store.task_states(ready.key)} == {"done"}
     assert lines(caplog) == [line]
     assert sum("answers again" in said for said in lines(caplog, logging.INFO)) == 1
-    assert "not pushed" not in said_by_doctor(ready)
+    assert "not pushed" not in said_by_doctor(ready, "")
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -340,56 +372,3 @@ def test_an_access_token_that_expires_is_renewed_and_nothing_is_told(
     assert predicted(stage) == dict.fromkeys(tasks, 1)
     assert fake_label_studio.exchanges >= 12
     assert lines(caplog) == []
-
-
-# -- the words -----------------------------------------------------------------------------------------------------
-SLOW, AWAY = Unreachable("Late.", slow=True), Unreachable("Away.")
-REFUSED = Unauthorized("Refused.", status=401)
-
-
-def test_an_outage_is_told_once_and_again_only_where_the_remedy_is_another(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    caplog.set_level(logging.INFO)
-    now = [0.0]
-    trouble = Trouble(lambda: now[0])
-    trouble.over()
-    for error in (AWAY, SLOW, AWAY, REFUSED, REFUSED):
-        trouble.met(error)
-        now[0] += 30
-    trouble.over()
-    trouble.over()
-    trouble.met(AWAY)
-    assert [line.split()[0] for line in lines(caplog)] == ["Away.", "Refused.", "Away."]
-    assert [line for line in lines(caplog, logging.INFO) if "again, after" in line] == [
-        "Label Studio answers again, after 150 s"
-    ]
-
-
-def test_answers_that_are_late_now_and_then_are_one_trouble(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-    now = [0.0]
-    trouble = Trouble(lambda: now[0])
-    for _ in range(9):
-        trouble.met(SLOW)
-        now[0] += 10
-        trouble.over()
-        now[0] += 50
-    assert len(lines(caplog)) == 1
-    now[0] += 600
-    trouble.met(SLOW)
-    assert len(lines(caplog)) == 2
-
-
-def test_pauses_grow_with_the_outage() -> None:
-    now = [0.0]
-    trouble = Trouble(lambda: now[0])
-    assert trouble.pause == 15
-    trouble.met(AWAY)
-    pauses = []
-    for _ in range(8):
-        pauses.append(trouble.pause)
-        now[0] += trouble.pause
-    assert pauses == [2, 2, 4, 8, 16, 32, 60, 60]
-    trouble.over()
-    assert trouble.pause == 15

@@ -22,7 +22,7 @@ from backend.store.redis import RedisStore
 from backend.store.sqlite import SqliteStore
 from tests.backend.fake_label_studio import FakeLabelStudio
 from tests.backend.redis_server import RedisServer
-from tests.backend.served import Served, until
+from tests.backend.served import COMPARED, Served, until
 from tests.backend.stage import blob, brush, png
 
 pytestmark = [pytest.mark.slow, pytest.mark.redis]
@@ -30,7 +30,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.redis]
 ROUNDS = int(os.environ.get("KILL_ROUNDS", "5"))
 APPROVALS = int(os.environ.get("KILL_APPROVALS", "60"))
 WEBHOOK_SECONDS = 1.0
-HEALED_SECONDS = 180.0
 
 
 class Annotators:
@@ -130,9 +129,9 @@ def test_after_kills_at_random_moments_the_examples_are_the_approved_masks(
         key = f"{people.project}.1767225601"
         file = tmp_path / "data" / "store.sqlite3"
         with closing(RedisStore(redis.url) if engine == "redis" else SqliteStore(file)) as store:
-            until(lambda: same(examples_of(store, key), people.masks), HEALED_SECONDS)
+            until(lambda: same(examples_of(store, key), people.masks), COMPARED)
             assert {approval.annotation for approval in store.approvals(key)} == set(people.masks)
-            until(lambda: not store.pending_events(), HEALED_SECONDS)
+            until(lambda: not store.pending_events(), COMPARED)
             assert same(examples_of(store, key), people.masks)
     finally:
         served.stop()

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
@@ -10,6 +10,8 @@ from typing import Any, NoReturn
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from backend.store.sqlite import SqliteStore
+from tests.backend.admin_site import EXAMPLES, Site
 from tests.backend.browser import Watched, opened_browser
 from tests.backend.fake_label_studio import FakeLabelStudio
 from tests.backend.loopback import FakeBucket
@@ -19,25 +21,10 @@ from tests.backend.stage import blob, brush, now, png
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 TOKEN = "an-admin-token"  # noqa: S105 - no secret
-EXAMPLES = 6
-
-
-@dataclass
-class Site:
-    """A backend that has learned from some annotations."""
-
-    served: Served
-    label_studio: FakeLabelStudio
-
-    def address(self, path: str = "/") -> str:
-        return f"http://127.0.0.1:{self.served.port}{path}"
-
-    def api(self, rest: str = "") -> Any:
-        return self.served.client.get(f"/api/projects/{KEY}{rest}").json()
 
 
 @pytest.fixture(scope="module")
-def site(checkpoint_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def running(checkpoint_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("site")
     with FakeLabelStudio() as label_studio:
         project = label_studio.add_project()
@@ -56,10 +43,17 @@ def site(checkpoint_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
                 "hostname": label_studio.url, "access_token": label_studio.legacy_token,
             }  # fmt: skip
             assert served.client.post("/setup", json=setup).status_code == 200
-            until(lambda: served.approvals() == EXAMPLES)
-            yield Site(served, label_studio)
+            with closing(SqliteStore(folder / "data" / "store.sqlite3")) as store:
+                yield Site(served, label_studio, store)
         finally:
             served.stop()
+
+
+@pytest.fixture
+def site(running: Site) -> Site:
+    """At rest: what a test before has set going has come to its end."""
+    until(lambda: running.at_rest)
+    return running
 
 
 @pytest.fixture(scope="module")
@@ -148,21 +142,29 @@ def test_an_admin_logs_in_sees_the_pool_and_takes_an_example_out_and_back(
     expect(page.get_by_label("Admin token")).to_be_visible()
 
 
+def watch_and_stop(page: Page) -> None:
+    """A tuning that is under way is shown by itself, and stopped."""
+    progress = page.get_by_label("Progress").first
+    expect(page.locator(".steps").first).to_contain_text(re.compile("step [1-9]"))  # nobody reloads
+    assert float(progress.get_attribute("max") or 0) > 0
+    page.get_by_role("button", name="Stop tuning").click()
+
+
 def test_a_tuning_is_started_and_watched_and_its_prompt_used_and_taken_back(
     site: Site, watch: Callable[..., Watched]
 ) -> None:
     page = watch().page
     log_in(site, page, f"/projects/{KEY}/prompts")
     before = page.locator("#revision").inner_text()
-    page.get_by_role("button", name="Tune cell").click()
-    progress = page.get_by_label("Progress").first
-    expect(page.locator(".steps").first).to_contain_text(re.compile("step [1-9]"))  # nobody reloads
-    assert float(progress.get_attribute("max") or 0) > 0
-    page.get_by_role("button", name="Stop tuning").click()
+    with site.worker_gives_way():  # after its first step; else it may end before it is stopped
+        page.get_by_role("button", name="Tune cell").click()
+        watch_and_stop(page)
     expect(page.locator(".cards .status").first).to_have_text("stopped")
     assert site.api("/tunings")[0]["status"] == "stopped"
-    page.get_by_role("button", name="Go on").click()
-    expect(page.locator("#prompt-1 .status")).to_have_text("candidate", timeout=180_000)
+    with site.worker_gives_way():  # else it may end before the page has seen that it goes on
+        page.get_by_role("button", name="Go on").click()
+        expect(page.get_by_role("button", name="Stop tuning")).to_be_visible()
+    expect(page.locator("#prompt-1 .status")).to_have_text("candidate", timeout=600_000)
     expect(page.locator("#said")).to_have_text("It has ended.")
 
     page.get_by_role("button", name="Activate prompt 1").click()
@@ -196,11 +198,12 @@ def test_all_of_it_can_be_done_by_keyboard(site: Site, watch: Callable[..., Watc
     page.wait_for_url(site.address(f"/projects/{KEY}/examples"))
     press_until("To the content")
     page.keyboard.press("Enter")
-    assert page.evaluate("document.activeElement.id") == "main"
+    until(lambda: page.evaluate("document.activeElement.id") == "main")
     count = page.locator("#pool > li").count()
     press_until("Take out of use")
     page.keyboard.press("Enter")
     expect(page.locator("#pool > li")).to_have_count(count - 1)
+    page.wait_for_load_state()
     press_until("Put back")
     page.keyboard.press("Space")
     expect(page.get_by_role("status").filter(has_text="read again")).to_be_visible()
@@ -244,12 +247,11 @@ def test_what_each_example_did_is_measured_by_the_worker_and_comes_by_itself(
     task = EXAMPLES + 1
     page = watch().page
     log_in(site, page, f"/projects/{KEY}/tasks")
-    states = {"status": "done", "revision": site.api()["revision"]}
-    until(lambda: any(row["task"] == task and states.items() <= row.items() for row in site.api("/tasks")))
+    until(lambda: site.predicted(task))
     page.goto(site.address(f"/projects/{KEY}/tasks/{task}"))
     page.get_by_role("button", name="Measure what each did").click()
     measured = page.locator(".measured").filter(has_text="Without it, the mask would differ by")
-    expect(measured).to_have_count(EXAMPLES, timeout=60_000)
+    expect(measured).to_have_count(EXAMPLES, timeout=600_000)
     assert [mask["status"] for mask in site.api(f"/tasks/{task}/why")["masks"]] == ["measured"]
     is_in_order(page)
 
@@ -274,9 +276,11 @@ def test_a_person_s_influence_is_previewed_taken_out_and_put_back_by_keyboard(
     page.get_by_label("Without the examples of").focus()
     page.keyboard.type("user 1")
     page.keyboard.press("Tab")
-    page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", name="Without user 1")).to_be_visible()
-    expect(page.locator("#would-go > li")).to_have_count(EXAMPLES)
+    with site.worker_gives_way():  # else it may have measured before the page is there
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("heading", name="Without user 1")).to_be_visible()
+        expect(page.locator("#would-go > li")).to_have_count(EXAMPLES)
+        expect(page.locator("[data-refresh]")).to_be_visible()
     expect(page.get_by_role("button", name="Take them out of use")).to_be_visible()  # nobody reloads
     expect(page.locator("#said")).to_have_text("It has ended.")
     page.set_viewport_size({"width": 360, "height": 800})
@@ -342,7 +346,7 @@ def test_without_scripts_everything_can_be_seen_and_done(site: Site, watch: Call
     log_in(site, page, f"/projects/{KEY}/tasks")
     page.get_by_role("button", name="Predict tasks anew").click()
     expect(page.get_by_role("status").filter(has_text="queued")).to_be_visible()
-    until(lambda: [row["status"] for row in site.api("/tasks") if row["task"] == EXAMPLES + 1] == ["done"])
+    until(lambda: site.predicted(EXAMPLES + 1))
     page.goto(site.address(f"/projects/{KEY}/tasks/{EXAMPLES + 1}"))
     shares = page.locator(".pool").first.locator(".share")
     assert shares.count() == EXAMPLES

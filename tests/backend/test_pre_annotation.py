@@ -77,7 +77,7 @@ def test_the_setting_bounds_how_many_tasks_are_predicted_ahead(
 
 def test_while_a_request_is_answered_background_work_gives_way(ready: Stage) -> None:
     tasks = ready.blobs(2, first=2)
-    ready.backend.store.acquire(f"{PREDICTING}x", "somebody", 60)
+    ready.backend.store.acquire(f"{PREDICTING}x", "somebody", 3600)
     assert step(ready, 3, 4) == Step(more=True, after=3, seen=4)
     assert ready.backend.pre_annotation.left_overs(ready.key, tasks) == Step(more=True, left=tuple(tasks))
     assert pushed(ready) == []
@@ -349,7 +349,7 @@ def test_left_overs_of_which_nothing_is_known_any_more_come_to_an_end(ready: Sta
 
 def test_a_task_that_another_worker_is_at_is_left_to_it_and_looked_at_later(ready: Stage) -> None:
     mine, taken = ready.blobs(2, first=2)
-    ready.backend.store.acquire(f"task:{ready.key}:{taken}", "another worker", 60)
+    ready.backend.store.acquire(f"task:{ready.key}:{taken}", "another worker", 3600)
     ready.jobs.left_overs(ready.key, [taken, mine])
     ready.work()
     assert [task for task, _ in pushed(ready)] == [mine]

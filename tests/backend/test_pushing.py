@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from backend import pre_annotation, revision
 from backend import pushing as room
-from backend import revision
 from backend.errors import Unreachable
 from backend.pushing import Pushing
 from tests.backend.stage import Stage
@@ -121,3 +121,29 @@ def test_of_twins_that_annotations_name_none_goes(ready: Stage, late: LateLabelS
 
     assert (len(held.current), held.removable) == (2, ())
     assert len(pushing.held(snapshot, tasks[0], frozenset({snapshot.revision})).removable) == 1
+
+
+def test_what_label_studio_is_about_to_store_is_not_pushed_beside_it(
+    ready: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stores what it was answered a moment after the answer, in which a pass may look: there were two of it."""
+    answered, other = ready.blobs(2, first=2)
+    (prediction,) = ready.predict(answered)
+    first = ready.backend.pre_annotation.step(ready.key)
+    assert (first.pushed, first.more, [task for task, _ in rows(ready)]) == (1, True, [other])
+
+    given = prediction["result"], prediction["score"], prediction["model_version"]
+    ready.backend.label_studio.create_prediction(answered, *given)
+    assert not ready.backend.pre_annotation.step(ready.key, first.after, first.seen).more
+    assert sorted(task for task, _ in rows(ready)) == [answered, other]
+
+
+def test_what_label_studio_did_not_store_in_time_is_pushed(
+    ready: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (task,) = ready.blobs(1, first=2)
+    ready.predict(task)
+    assert ready.backend.pre_annotation.step(ready.key).more
+    monkeypatch.setattr(pre_annotation, "_STORING_SECONDS", 0.0)
+    assert not ready.backend.pre_annotation.step(ready.key).more
+    assert [task for task, _ in rows(ready)] == [task]

@@ -9,8 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from model.segmenter import Query
+from tests.backend.served import until
 from tests.backend.stage import Stage, by_colour
-from tests.backend.test_predictor import predict
+from tests.backend.test_predictor import Clock, predict
 
 
 class Held:
@@ -26,17 +27,29 @@ class Held:
             self.most = max(self.most, self._now)
 
 
+def a_step_takes_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the next one takes as many tasks as it may, however long this machine stood still."""
+    for room in ("predictor", "pace"):
+        monkeypatch.setattr(f"backend.predictor.{room}.time", Clock())
+
+
 def test_large_images_are_read_ahead_within_a_bound_however_many_tasks_the_next_step_takes(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two steps' images were opened whatever their size: sixteen of 100 megapixels are five gigabytes."""
     monkeypatch.setattr("backend.predictor.predictor._STEP_PIXELS", 3 * 48 * 64)
+    a_step_takes_no_time(monkeypatch)
     stage.approve(1)
     tasks = stage.blobs(16, first=2)
     held = Held()
+    step, next_of_it, ahead = 3, 1, 3
+    stage_two: list[bool] = []  # only the next task is allowed beside the first, which is alone
 
     def segment(queries: Sequence[Query]) -> list[NDArray[np.float32]]:
-        time.sleep(0.1)  # for readers that go on meanwhile
+        if stage_two:
+            until(lambda: held.most > step + next_of_it)
+        stage_two.append(True)
+        time.sleep(0.1)  # for readers that go too far
         held.change(-len(queries))
         return by_colour(queries)
 
@@ -50,7 +63,6 @@ def test_large_images_are_read_ahead_within_a_bound_however_many_tasks_the_next_
 
     monkeypatch.setattr(stage.backend.images, "open", open_and_count)
     assert list(predict(stage, tasks).done) == tasks
-    step, next_of_it, ahead = 3, 1, 3
     assert step + next_of_it < held.most <= step + next_of_it + ahead
 
 
@@ -58,8 +70,10 @@ def test_of_images_that_are_each_above_the_bound_one_is_read_ahead_all_the_same(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("backend.predictor.predictor._STEP_PIXELS", 1)
+    a_step_takes_no_time(monkeypatch)
     stage.approve(1)
     tasks = stage.blobs(8, first=2)
+    now, next_of_step, ahead = 1, 1, 1
     opened: list[int | None] = []
     seen: list[int] = []
     really = stage.backend.images.open
@@ -69,14 +83,15 @@ def test_of_images_that_are_each_above_the_bound_one_is_read_ahead_all_the_same(
         return really(url, task)
 
     def segment(queries: Sequence[Query]) -> list[NDArray[np.float32]]:
-        time.sleep(0.1)
+        if seen:  # only the next task is allowed beside the first, which is alone
+            until(lambda: len(opened) >= min(len(seen) + now + next_of_step + ahead, len(tasks)))
+        time.sleep(0.1)  # for readers that go too far
         seen.append(len(opened))
         return by_colour(queries)
 
     monkeypatch.setattr(stage.backend.images, "open", open_and_note)
     stage.segment_with(segment)
     assert list(predict(stage, tasks).done) == tasks
-    now, next_of_step, ahead = 1, 1, 1
     assert all(many <= done + now + next_of_step + ahead for done, many in enumerate(seen))
     assert any(many == done + now + next_of_step + ahead for done, many in enumerate(seen))
     assert sorted(one or 0 for one in opened) == tasks

@@ -215,6 +215,7 @@ def test_an_image_that_nobody_gives_holds_up_the_others_only_once(
 
     monkeypatch.setattr(stage.backend.images, "open", fetch)
     monkeypatch.setattr("backend.learner.room.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr(room, "SECONDS", 30.0)
     reconcile(stage)
     assert stage.pool == annotations[3:]
     reconcile(stage)

@@ -209,7 +209,7 @@ def test_where_events_are_applied_for_long_an_approval_is_taken_up_another_time(
     stage, annotations = full
     grow(stage, 4)
     monkeypatch.setattr("backend.reading_again._PATIENCE", 0.0)
-    stage.backend.store.acquire(f"learn:{stage.key}", "the worker", 60.0)
+    stage.backend.store.acquire(f"learn:{stage.key}", "the worker", 3600)
     reconcile(stage)
     assert stage.pool == annotations[3:]
     stage.backend.store.release(f"learn:{stage.key}", "the worker")

@@ -339,7 +339,7 @@ def test_what_a_worker_that_was_killed_had_begun_is_done_once_by_the_next(
         patched.setattr(shadows, "predicted", die)  # after it was predicted, before that was noted
         with pytest.raises(Killed):
             killed.backend.shadowing.step(killed.key, lambda: True)
-    assert killed.backend.store.acquire(f"shadow:{killed.key}", "the dead", 60)
+    assert killed.backend.store.acquire(f"shadow:{killed.key}", "the dead", 3600)
     survivor = staging(**engine)
     survivor.segment_with(by_prompts_whole)
     survivor.jobs.shadow(survivor.key)

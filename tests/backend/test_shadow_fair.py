@@ -214,7 +214,7 @@ def test_where_shadows_are_kept_busy_a_submission_is_learned_without_them(
 ) -> None:
     start(two, 1)
     monkeypatch.setattr("backend.shadows.records._PATIENCE", 0.0)
-    two.backend.store.acquire(f"changing:shadows:{two.key}", "somebody", 60)
+    two.backend.store.acquire(f"changing:shadows:{two.key}", "somebody", 3600)
     annotation = submit(two, 11)
     assert "pre_annotate" in two.work()
     assert annotation in two.pool
@@ -226,7 +226,7 @@ def test_requests_go_first(two: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     start(two, 1)
     submit(two, 11)
     learn(two)
-    two.backend.store.acquire(f"{PREDICTING}1", "a request", 60)
+    two.backend.store.acquire(f"{PREDICTING}1", "a request", 3600)
     waited: list[int] = []
 
     def wait(_seconds: float) -> bool:

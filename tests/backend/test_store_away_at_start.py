@@ -39,8 +39,8 @@ def test_a_server_that_starts_before_redis_says_so_and_heals_when_it_comes(
 
     redis.start()
     until(lambda: served.approvals() == 1)
-    assert served.client.get("/health").json()["store"] == "here"
-    assert served.predict(9)["model_version"].endswith("-r1")
+    until(lambda: served.client.get("/health").json()["store"] == "here")  # once all that waited is delivered
+    served.predict_as("-r1", 9)
     assert served.workers() == workers, "the worker waited, too"
     assert served.said.count("the store is away") == 1
     assert f"Redis at {redis.url}" in served.said

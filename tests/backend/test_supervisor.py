@@ -1,16 +1,17 @@
 """The supervisor: one child process, started again when it ends, stopped with the server, told what it must know."""
 
 import logging
+import math
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from backend.supervisor import Supervisor
+from tests.backend.served import until
 
 LISTENS = "import sys; out = open(sys.argv[1], 'a')\nfor line in sys.stdin: out.write(line); out.flush()"
 STUBBORN = "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); open(sys.argv[1], 'a').close(); time.sleep(600)"
@@ -18,15 +19,11 @@ WORD = {"hostname": "http://studio", "access_token": "word"}
 LINE = '{"hostname": "http://studio", "access_token": "word"}\n'
 
 
-def until(what: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not what():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.02)
-
-
 @pytest.fixture
-def supervised(tmp_path: Path) -> Iterator[Callable[[str], tuple[Supervisor, Path]]]:
+def supervised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[str], tuple[Supervisor, Path]]]:
+    monkeypatch.setattr("backend.supervisor._STABLE", math.inf)  # however long this machine stood still
     made: list[Supervisor] = []
 
     def make(code: str) -> tuple[Supervisor, Path]:

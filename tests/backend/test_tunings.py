@@ -219,7 +219,7 @@ def test_a_worker_takes_up_what_another_one_left(stage: Stage) -> None:
 def test_a_tuning_that_another_worker_has_is_left_alone_and_looked_at_later(stage: Stage) -> None:
     approved(stage, 4)
     number = ask(stage)
-    assert stage.backend.store.acquire(f"tuning:{number}", "another worker", 30)
+    assert stage.backend.store.acquire(f"tuning:{number}", "another worker", 3600)
     stage.jobs.tune(number)
     assert stage.tune().count("tune") == 1
     assert stage.backend.tunings.get(number).status == "queued"
@@ -257,7 +257,7 @@ def test_what_goes_wrong_inside_is_in_the_record_and_not_tried_for_ever(
 def test_it_gives_way_while_a_request_is_answered(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     approved(stage, 4)
     ask(stage)
-    stage.backend.store.acquire(f"{PREDICTING}x", "app", 60)
+    stage.backend.store.acquire(f"{PREDICTING}x", "app", 3600)
     waited: list[float] = []
 
     def wait(seconds: float) -> bool:

@@ -51,7 +51,7 @@ def test_requests_go_first(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Non
     task = taught(stage)
     api(stage, task, "POST", 202)
     counted.made.clear()
-    stage.backend.store.acquire(f"{PREDICTING}1", "a request", 60)
+    stage.backend.store.acquire(f"{PREDICTING}1", "a request", 3600)
     waited: list[int] = []
 
     def wait(_seconds: float) -> bool:
@@ -72,7 +72,7 @@ def test_what_a_worker_that_was_killed_keeps_busy_is_waited_for(
     stage.segment_with(average)
     task = taught(stage)
     lease = f"changing:why:{stage.key}"
-    assert stage.backend.store.acquire(lease, "the dead", 60)
+    assert stage.backend.store.acquire(lease, "the dead", 3600)
     clock = itertools.count()
 
     def sleep(_seconds: float) -> None:
@@ -106,7 +106,7 @@ def test_while_another_worker_measures_this_one_does_not(stage: Stage) -> None:
     task = taught(stage)
     api(stage, task, "POST", 202)
     counted.made.clear()
-    stage.backend.store.acquire(f"why:{stage.key}", "another worker", 30)
+    stage.backend.store.acquire(f"why:{stage.key}", "another worker", 3600)
     stage.backend.why.measure(stage.key, lambda: None)
     assert counted.made == []
     stage.backend.store.release(f"why:{stage.key}", "another worker")

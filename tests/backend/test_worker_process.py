@@ -32,7 +32,7 @@ class HoldingLabelStudio(FakeLabelStudio):
 
     def answer(self, request: Request) -> Answer:
         if request.path.startswith("/data/upload"):
-            self.let_go.wait(300)
+            self.let_go.wait(1200)
         return super().answer(request)
 
     def asked_pictures(self) -> int:
@@ -63,7 +63,7 @@ def test_a_worker_that_is_told_to_end_over_and_over_ends(tmp_path: Path, checkpo
         until(lambda: "seggpt_job_seconds_count" in shown(port))
         for _ in range(100_000):  # until it has ended
             worker.process.send_signal(signal.SIGTERM)
-        assert worker.process.wait(60) == 0
+        assert worker.process.wait(300) == 0
     finally:
         worker.process.kill()
         worker.process.wait()
@@ -108,8 +108,9 @@ def _stop_in_the_middle(
     store.put_label_config(KEY, label_studio.projects[project]["label_config"], "")
     first, second, third = (label_studio.add_task(project, png(blob(seed)[0])) for seed in (1, 2, 3))
     label_studio.let_go.set()
-    worker = Worker(settings, logs / "first")
+    # Before the first look: the next one comes a minute later.
     label_studio.annotate(first, [brush(blob(1)[1])], updated_at=now())
+    worker = Worker(settings, logs / "first")
     until(lambda: len(store.pool(KEY)) == 1 and len(label_studio.stored_predictions) == 2)
     assert worker.stop() == 0
     assert "Traceback" not in worker.said, worker.said

@@ -34,4 +34,4 @@ class Worker:
     def stop(self) -> int:
         """Tell it to end; its exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
+        return self.process.wait(300)

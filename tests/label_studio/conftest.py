@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from sys import executable
 from typing import Any, NoReturn
@@ -15,13 +16,15 @@ from backend.demo.process import LOOPBACK, ManagedProcess, free_port
 from backend.demo.server import DATABASE, REPOSITORY, LabelStudioServer, default_venv
 from backend.demo.session import Session
 from backend.errors import LabelStudioError
-from tests.label_studio.stage import RunningBackend, RunningLabelStudio, Stage
+from tests.label_studio.stage import ANSWER_SECONDS, PATIENT, RunningBackend, RunningLabelStudio, Stage
 
 LABEL_CONFIG = (REPOSITORY / "label_config.xml").read_text()
 HERE = Path(__file__).parent
 KEPT = ("PATH", "LANG", "TMPDIR")
+PATIENT_BACKEND = {"PREDICT_DEADLINE": "120", "IMAGE_TIMEOUT": "120"}  # less than Label Studio waits
 
 StartBackend = Callable[..., RunningBackend]
+StartIn = Callable[[ExitStack, Mapping[str, str]], RunningBackend]
 MakeStage = Callable[..., Stage]
 
 
@@ -53,8 +56,9 @@ def label_studio_template(pytestconfig: pytest.Config, missing: Callable[[str], 
 def label_studio(
     label_studio_template: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningLabelStudio]:
-    """A running Label Studio with default settings (but loopback allowed), logged in."""
-    server = LabelStudioServer(tmp_path_factory.mktemp("label-studio") / "data", free_port())
+    """A running Label Studio with default settings (but loopback allowed, and patient), logged in."""
+    folder = tmp_path_factory.mktemp("label-studio") / "data"
+    server = LabelStudioServer(folder, free_port(), settings=PATIENT)
     with ExitStack() as running:
         running.callback(server.stop)
         server.start(template=label_studio_template)
@@ -75,44 +79,48 @@ def kept_variables() -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def start_backend(
-    tmp_path_factory: pytest.TempPathFactory, kept_variables: dict[str, str]
-) -> Iterator[StartBackend]:
-    """Start `python -m backend serve` on a free port with data of its own and these settings; stopped at the end."""
+def start_in(tmp_path_factory: pytest.TempPathFactory, kept_variables: dict[str, str]) -> StartIn:
+    """Start `python -m backend serve` with data of its own and these settings, until the stack ends."""
+
+    def start(running: ExitStack, settings: Mapping[str, str]) -> RunningBackend:
+        folder = tmp_path_factory.mktemp("backend")
+        port = free_port()
+        command = [executable, "-m", "backend", "serve", "--host", LOOPBACK, "--port", str(port)]
+        environment = {"HOME": str(folder), "PYTHONPATH": str(REPOSITORY), **PATIENT_BACKEND, **settings}
+        process = ManagedProcess(
+            [*command, "--data-dir", str(folder / "data")],
+            env={**kept_variables, **environment},
+            cwd=folder,
+            log=folder / "backend.log",
+        )
+        running.callback(process.stop)
+        process.start()
+        url = f"http://{LOOPBACK}:{port}"
+        process.wait_until_healthy(f"{url}/health", "The backend", ANSWER_SECONDS)
+        return RunningBackend(url, process)
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def start_backend(start_in: StartIn) -> Iterator[StartBackend]:
+    """Start a backend with these settings; stopped after the module's tests, so that it takes nothing from others."""
     with ExitStack() as running:
-
-        def start(settings: Mapping[str, str]) -> RunningBackend:
-            folder = tmp_path_factory.mktemp("backend")
-            port = free_port()
-            command = [executable, "-m", "backend", "serve", "--host", LOOPBACK, "--port", str(port)]
-            environment = {**kept_variables, "HOME": str(folder), "PYTHONPATH": str(REPOSITORY), **settings}
-            process = ManagedProcess(
-                [*command, "--data-dir", str(folder / "data")],
-                env=environment,
-                cwd=folder,
-                log=folder / "backend.log",
-            )
-            running.callback(process.stop)
-            process.start()
-            url = f"http://{LOOPBACK}:{port}"
-            process.wait_until_healthy(f"{url}/health", "The backend", 120)
-            return RunningBackend(url, process)
-
-        yield start
+        yield partial(start_in, running)
 
 
 @pytest.fixture(scope="session")
-def backend(label_studio: RunningLabelStudio, start_backend: StartBackend) -> RunningBackend:
+def backend(label_studio: RunningLabelStudio, start_in: StartIn) -> Iterator[RunningBackend]:
     """The backend that most tests share: embedded checkpoint, personal token, looks every 5 s for silent changes."""
-    return start_backend(
-        {
-            "LABEL_STUDIO_URL": label_studio.url,
-            "LABEL_STUDIO_API_KEY": label_studio.personal_token,
-            "RECONCILE_EVERY": "5",
-            "DEVICE": "cpu",
-            "OMP_NUM_THREADS": "1",
-        }
-    )
+    settings = {
+        "LABEL_STUDIO_URL": label_studio.url,
+        "LABEL_STUDIO_API_KEY": label_studio.personal_token,
+        "RECONCILE_EVERY": "5",
+        "DEVICE": "cpu",
+        "OMP_NUM_THREADS": "1",
+    }
+    with ExitStack() as running:
+        yield start_in(running, settings)
 
 
 @pytest.fixture

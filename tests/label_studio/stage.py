@@ -16,9 +16,11 @@ from backend.demo.process import ManagedProcess
 from backend.demo.session import Session, brush_region
 
 PATIENCE_SECONDS = 240.0
-WITHOUT_EVENT_SECONDS = (
-    180.0  # the backend looks for silent changes at its leisure, the slower the export the rarer
-)
+ANSWER_SECONDS = 240.0  # for one answer of a machine that may stand still for half a minute
+# The backend looks for silent changes at its leisure: twenty times as long after an export as that has taken.
+WITHOUT_EVENT_SECONDS = 900.0
+PATIENT = {"WEBHOOK_TIMEOUT": "60", "ML_TIMEOUT_PREDICT": "200"}
+"""Settings of Label Studio: once something is submitted, the backend has its event; what it is asked it may answer late."""
 Seen = TypeVar("Seen")
 Mask = npt.NDArray[np.bool_]
 
@@ -51,15 +53,19 @@ class RunningBackend:
 
     def get(self, path: str, **parameters: Any) -> Any:
         """JSON of the admin API."""
-        answer = httpx.get(self.url + path, params=parameters, timeout=30, trust_env=False)
+        answer = httpx.get(self.url + path, params=parameters, timeout=ANSWER_SECONDS, trust_env=False)
         assert answer.is_success, f"{path}: {answer.status_code} {answer.text[:300]}"
         return answer.json()
 
     def metrics(self) -> str:
         """What Prometheus would read."""
-        answer = httpx.get(self.url + "/metrics", timeout=30, trust_env=False)
+        answer = httpx.get(self.url + "/metrics", timeout=ANSWER_SECONDS, trust_env=False)
         assert answer.is_success
         return answer.text
+
+    def has_worked_on_all_events(self) -> bool:
+        """Whether no event waits: each is gone only after all that follows from it, such as another version."""
+        return "\nseggpt_pending_events 0.0\n" in self.metrics()
 
 
 class Stage:
@@ -106,13 +112,32 @@ class Stage:
         return {(int(example["annotation"]), str(example["label"])) for example in self.examples()}
 
     def wait_taught(self, *expected: tuple[int, str], seconds: float = PATIENCE_SECONDS) -> None:
-        """Wait until exactly these (annotation, label) have an example."""
+        """Wait until exactly these (annotation, label) have an example; the version moves a moment later."""
         eventually(lambda: self.taught() == set(expected), f"examples of exactly {expected}", seconds)
 
     def version(self) -> str:
-        """The `model_version` that Label Studio learns by looking at the backend."""
-        rows = self.session.backends(self.id)
-        return str(next(row["model_version"] for row in rows if row["id"] == self.connection))
+        """The `model_version` that Label Studio learns by looking at the backend; after a vain look it has an old one."""
+
+        def looked() -> dict[str, Any]:
+            row = next(row for row in self.session.backends(self.id) if row["id"] == self.connection)
+            return row if row["state"] == "CO" else {}
+
+        return str(eventually(looked, "Label Studio's look at the backend")["model_version"])
+
+    def wait_version_after(self, old: str) -> str:
+        """Wait for another version than `old`; returns it."""
+        return eventually(
+            lambda: version if (version := self.version()) != old else "", f"a version after {old}"
+        )
+
+    def wait_kept(self, count: int) -> dict[str, Any]:
+        """Wait until so many kept IoUs are there; returns their count and mean. They come after the example."""
+
+        def look() -> dict[str, Any]:
+            found: dict[str, Any] = self.backend.get(f"/api/projects/{self.key}")["kept_iou"]
+            return found if found["count"] == count else {}
+
+        return eventually(look, f"{count} kept IoUs")
 
     # -- predictions ---------------------------------------------------------------------------------------------
     def current(self, task: int) -> list[dict[str, Any]]:
@@ -120,13 +145,19 @@ class Stage:
         version = self.version()
         return [found for found in self.session.predictions(task) if found["model_version"] == version]
 
-    def wait_predicted(self, *tasks: int) -> dict[int, dict[str, Any]]:
-        """Wait until each task has its prediction of the current version, and one only."""
+    def wait_predicted(
+        self, *tasks: int, where: Callable[[dict[str, Any]], bool] = lambda prediction: True
+    ) -> dict[int, dict[str, Any]]:
+        """Wait until each task has its prediction of the current version, and one only, for which `where` holds.
+
+        `where` is needed where an earlier version has predicted the tasks too: it may be the current one for a while.
+        """
         found: dict[int, list[dict[str, Any]]] = {}
 
         def one_each() -> bool:  # of one look, since the version may move between two
             found.update({task: self.current(task) for task in tasks})
-            return [len(each) for each in found.values()] == [1] * len(tasks)
+            one = [len(each) for each in found.values()] == [1] * len(tasks)
+            return one and all(where(prediction) for (prediction,) in found.values())
 
         try:
             eventually(one_each, f"one prediction of each of the tasks {tasks}")

@@ -12,17 +12,19 @@ from backend.demo.process import free_port
 from backend.demo.server import LabelStudioServer
 from backend.demo.session import Session
 from tests.label_studio.conftest import LABEL_CONFIG, StartBackend
-from tests.label_studio.stage import Stage, eventually
+from tests.label_studio.stage import ANSWER_SECONDS, PATIENT, Stage, eventually
 
 RED, _ = LABELS
+AWAY, BACK = "What needs Label Studio waits", "Label Studio answers again"
+UNREACHABLE = "cannot be reached"
 PICTURES = 60
-PATIENCE_SECONDS = 240.0
+PATIENCE_SECONDS = 900.0  # they are many; what may be there twice is looked at again within ten minutes
 
 
 @pytest.fixture
 def studio(label_studio_template: Path, tmp_path: Path) -> Iterator[LabelStudioServer]:
     """One of its own, since it is stopped."""
-    server = LabelStudioServer(tmp_path / "label-studio", free_port())
+    server = LabelStudioServer(tmp_path / "label-studio", free_port(), settings=PATIENT)
     server.start(template=label_studio_template)
     yield server
     server.stop()
@@ -44,18 +46,25 @@ def test_after_a_restart_in_the_middle_of_a_pass_every_task_is_predicted(
         eventually(lambda: done(stage), "predicting has begun", PATIENCE_SECONDS)
 
         studio.stop()
-        eventually(lambda: lines(stage), "the log says that it is away", PATIENCE_SECONDS)
+        eventually(lambda: told(stage, AWAY) > told(stage, BACK), "the log says that it is away")
         assert 0 < done(stage) < len(others), "it was stopped in the middle"
-        assert httpx.get(f"{backend.url}/health", timeout=10, trust_env=False).json()["status"] == "UP"
+        health = httpx.get(f"{backend.url}/health", timeout=ANSWER_SECONDS, trust_env=False)
+        assert health.json()["status"] == "UP"
         studio.start()
 
         eventually(lambda: done(stage) == len(others), "all are predicted", PATIENCE_SECONDS)
-        version = stage.version()
-        for task in others:
-            found = [each["model_version"] for each in session.predictions(task)]
-            assert found == [version]
-        assert len(lines(stage)) == 1
-        assert backend.process.log.read_text().count("Label Studio answers again") == 1
+        expected = {task: [stage.version()] for task in others}
+
+        def held() -> bool:
+            found = {task: session.predictions(task) for task in others}
+            return {
+                task: [each["model_version"] for each in rows] for task, rows in found.items()
+            } == expected
+
+        eventually(held, "one prediction of each", PATIENCE_SECONDS)
+        # It may have been slow besides, which is told as well.
+        eventually(lambda: told(stage, AWAY) == told(stage, BACK) > 0, "the log says that it is back")
+        assert told(stage, AWAY, UNREACHABLE) <= 1
         assert stage.taught() != set()
 
 
@@ -67,7 +76,7 @@ def done(stage: Stage) -> int:
     return sum(state["status"] == "done" for state in states)
 
 
-def lines(stage: Stage) -> list[str]:
-    """What the log says of the outage."""
+def told(stage: Stage, *words: str) -> int:
+    """How many lines of the log have all of these words."""
     said = stage.backend.process.log.read_text().splitlines()
-    return [line for line in said if "What needs Label Studio waits" in line]
+    return sum(all(each in line for each in words) for line in said)

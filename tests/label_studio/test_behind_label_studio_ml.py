@@ -1,11 +1,13 @@
 """A real Label Studio connected to label-studio-ml 1.0.9, which runs our model class, which asks our backend."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import pytest
 
+from backend.errors import LabelStudioError
 from tests.backend import hosting
 from tests.label_studio.conftest import MakeStage, StartBackend
 from tests.label_studio.stage import RunningBackend, RunningLabelStudio, eventually
@@ -36,17 +38,34 @@ def host(alone: RunningBackend, tmp_path: Path) -> Iterator[httpx.Client]:
 def test_label_studio_learns_and_predicts_through_label_studio_ml(
     make_stage: MakeStage, alone: RunningBackend, host: httpx.Client
 ) -> None:
-    stage = make_stage(3, connect=False, backend=alone)
+    stage = make_stage(7, connect=False, backend=alone)
     address = str(host.base_url).rstrip("/")
-    stage.connection = stage.session.connect(stage.id, address)
+
+    def connected() -> int:
+        with suppress(
+            LabelStudioError
+        ):  # refused where the model class has waited three seconds for the backend
+            return stage.session.connect(stage.id, address)
+        return 0
+
+    stage.connection = eventually(connected, "the connection")
     assert [hook["url"] for hook in stage.session.webhooks(stage.id)] == [f"{address}/webhook"]
     first = stage.version()
-    one, two, three = stage.pictures
-    annotation = stage.approve(one, [LABEL])
-    stage.wait_taught((annotation, LABEL))
-    moved = eventually(lambda: stage.version() != first and stage.version(), "a new version")
-    stage.session.retrieve_predictions(stage.id, [two, three])
+    two, three, *others = stage.pictures
+    taught: list[tuple[int, str]] = []
+    for task in others:  # the model class sees a revision that moves within ten seconds, or the next one
+        taught.append((stage.approve(task, [LABEL]), LABEL))
+        stage.wait_taught(*taught)
+        if stage.version() != first:
+            break
+
+    def retrieved() -> bool:
+        stage.session.retrieve_predictions(stage.id, [two, three])
+        return all(stage.current(task) for task in (two, three))
+
+    eventually(retrieved, "predictions")
     for task, prediction in stage.wait_predicted(two, three).items():
-        assert prediction["model_version"] == moved  # Label Studio's, so that it is not asked for again
+        # Label Studio's, so that it is not asked for again.
+        assert prediction["model_version"] == stage.version() != first
         assert stage.iou(task, prediction, LABEL) > 0.3
         assert 0 <= prediction["score"] <= 1

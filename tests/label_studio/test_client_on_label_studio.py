@@ -11,7 +11,7 @@ from backend.errors import ImageError, LabelStudioError, Unauthorized
 from backend.images import ImageLoader
 from backend.label_studio import LabelStudio
 from tests.backend.loopback import Answer, LoopbackServer, Request
-from tests.label_studio.stage import RunningLabelStudio
+from tests.label_studio.stage import ANSWER_SECONDS, RunningLabelStudio
 
 CONFIG = (
     '<View><Image name="image" value="$image"/>'
@@ -25,7 +25,7 @@ REGION = {
 
 @pytest.fixture
 def client(label_studio: RunningLabelStudio) -> LabelStudio:
-    return LabelStudio(label_studio.url, label_studio.personal_token, timeout=60)
+    return LabelStudio(label_studio.url, label_studio.personal_token, timeout=ANSWER_SECONDS)
 
 
 @pytest.fixture
@@ -210,25 +210,25 @@ def test_uploads_open_with_the_personal_token_and_say_what_is_wrong_with_others(
 ) -> None:
     (task,) = label_studio.session.upload(project, {"a b.png": png(77)})
     url = client.tasks(project, [task])[0]["data"]["image"]
-    assert np.array_equal(ImageLoader(client).open(url, task), np.full((4, 6, 3), 77))
+    assert np.array_equal(ImageLoader(client, timeout=ANSWER_SECONDS).open(url, task), np.full((4, 6, 3), 77))
     refused = {
         label_studio.legacy_token: "legacy token authentication has been disabled",
         "0" * 40: "Invalid token",
         "": "there is none",
     }
     for token, words in refused.items():
-        other = LabelStudio(label_studio.url, token)
+        other = LabelStudio(label_studio.url, token, timeout=ANSWER_SECONDS)
         with pytest.raises(ImageError, match=words):
-            ImageLoader(other).open(url, task)
+            ImageLoader(other, timeout=ANSWER_SECONDS).open(url, task)
         with pytest.raises(Unauthorized, match=words):
             other.project(project)
     revoked = label_studio.personal_token[:-4] + "aaaa"
     with pytest.raises(Unauthorized, match="refused the personal token: it was revoked"):
-        LabelStudio(label_studio.url, revoked).project(project)
+        LabelStudio(label_studio.url, revoked, timeout=ANSWER_SECONDS).project(project)
     with pytest.raises(ImageError, match="gone"):
-        ImageLoader(client).open("/data/upload/1/none.png")
+        ImageLoader(client, timeout=ANSWER_SECONDS).open("/data/upload/1/none.png")
     with pytest.raises(ImageError, match="web page"):
-        ImageLoader(client).open("/projects/")
+        ImageLoader(client, timeout=ANSWER_SECONDS).open("/projects/")
 
 
 class FakeS3(LoopbackServer):
@@ -251,7 +251,7 @@ def test_an_address_in_a_bucket_opens_with_signed_addresses_on_and_off(
         }  # fmt: skip
         label_studio.session.call("POST", "/api/storages/s3/", json=storage)
         (task,) = label_studio.session.import_tasks(project, [{"image": "s3://bucket/a b/1.png"}])
-        images = ImageLoader(client, allowed_hosts=["127.0.0.1"])
+        images = ImageLoader(client, allowed_hosts=["127.0.0.1"], timeout=ANSWER_SECONDS)
         assert images.open("s3://bucket/a b/1.png", task).max() == 33
         served = client.ask("GET", f"/api/tasks/{task}/")["data"]["image"]
         assert served.startswith(f"/tasks/{task}/resolve/?fileuri=")

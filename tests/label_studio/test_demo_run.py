@@ -15,6 +15,7 @@ from backend.demo.server import REPOSITORY, Login
 from tests.label_studio.stage import RunningLabelStudio, eventually
 
 StartDemo = Callable[..., ManagedProcess]
+PATIENCE_SECONDS = 1200.0  # the demo itself has some: for both servers, and for the predictions
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def test_the_demo_sets_itself_up_once_and_ctrl_c_stops_both_servers(
     options = ["--port", str(ports[0]), "--label-studio-port", str(ports[1])]
 
     first = start_demo("first", *options, "--once")
-    eventually(lambda: not first.running, "the end of the first look", 300)
+    eventually(lambda: not first.running, "the end of the first look", PATIENCE_SECONDS)
     told = first.log.read_text()
     assert first.exit_code == 0, told
     assert told.count("Approved the masks of") == 3
@@ -54,7 +55,9 @@ def test_the_demo_sets_itself_up_once_and_ctrl_c_stops_both_servers(
     assert all(port_is_free(port) for port in ports)
 
     again = start_demo("again", *options)
-    eventually(lambda: Login().password in again.log.read_text() or not again.running, "the login", 300)
+    eventually(
+        lambda: Login().password in again.log.read_text() or not again.running, "the login", PATIENCE_SECONDS
+    )
     told = again.log.read_text()
     assert "Approved the masks of" not in told
     assert "Uploading" not in told
@@ -76,7 +79,7 @@ def test_with_an_address_and_a_token_it_serves_that_label_studio(
         "existing", "--port", str(port), "--once", DATA_DIR=str(tmp_path / "data"), **settings
     )
 
-    eventually(lambda: not process.running, "the end", 120)
+    eventually(lambda: not process.running, "the end", PATIENCE_SECONDS)
     told = process.log.read_text()
     assert process.exit_code == 0, told
     assert f"serves {label_studio.url}" in told

@@ -5,12 +5,12 @@ import pytest
 from backend.demo.pictures import LABELS, draw
 from backend.sequences import predicted_task
 from tests.label_studio.conftest import MakeStage, StartBackend
-from tests.label_studio.stage import RunningBackend, RunningLabelStudio, Stage
+from tests.label_studio.stage import RunningBackend, RunningLabelStudio, Stage, eventually
 
 RED, WHITE = LABELS
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def knowing(label_studio: RunningLabelStudio, start_backend: StartBackend) -> RunningBackend:
     """A backend that knows sequences; of two frames it takes the nearer one."""
     return start_backend(
@@ -37,8 +37,10 @@ def upload(stage: Stage, clip: str, frame: int) -> int:
 
 
 def behind(stage: Stage, task: int) -> list[int]:
-    """Tasks behind the newest prediction; those that nobody has approved are negative."""
+    """Tasks behind the newest prediction, if any; those that nobody has approved are negative."""
     rows = stage.backend.get(f"/api/projects/{stage.key}/tasks/{task}/predictions")
+    if not rows:
+        return []
     tasks = {example["key"]: int(example["task"]) for example in stage.examples()}
     (keys,) = rows[0]["context"].values()  # of the one label that was approved
     return [tasks.get(key) or -(predicted_task(key) or 0) for key in keys]
@@ -54,11 +56,11 @@ def test_near_frames_come_first_and_the_frame_before_helps_where_none_is_near(
     taught = [stage.approve(task, [RED]) for task in (late, early)]
     stage.wait_taught(*((annotation, RED) for annotation in taught))
 
+    # Before the second approval was learned, there were predictions by the first alone.
+    eventually(lambda: set(behind(stage, second)) >= {early, late}, "both are behind a sequence without any")
     predicted = stage.wait_predicted(asked, first, second)
 
     assert behind(stage, asked) == [late], "the nearer frame alone, which is half of two shots"
-    context = behind(stage, second)
-    assert set(context) >= {early, late}
     said = [text for region in predicted[second]["result"] for text in region.get("meta", {}).get("text", [])]
-    assert -first in context, "of a sequence of which nothing is approved"
+    assert -first in behind(stage, second), "of a sequence of which nothing is approved"
     assert any("frame before" in text for text in said)

@@ -51,8 +51,9 @@ def iou(first: Mask, second: Mask) -> float:
 
 def suggested(stage: Stage, task: int, *hints: dict[str, Any]) -> Callable[[str], Mask]:
     """The suggested mask, by label."""
+    before = stage.version()  # it moves a moment after an approval is learned
     answer = stage.session.point_at(stage.connection, task, hints)
-    assert answer["model_version"] == stage.version()
+    assert answer["model_version"] in {before, stage.version()}
     for found in answer["result"]:
         assert found["origin"] == "prediction"
         assert 0 <= found["score"] <= 1

@@ -1,19 +1,19 @@
 """The demo's smart tools in a real browser: the suggestion is on the image where it belongs, and is what is submitted."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import numpy as np
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
 from backend.demo.pictures import LABELS
 from backend.demo.server import Login
 from backend.protocol import SUGGESTED
 from model.frames import around
+from tests.backend.browser import opened_browser
 from tests.label_studio.conftest import MakeStage
-from tests.label_studio.stage import Mask, Stage, eventually
+from tests.label_studio.stage import ANSWER_SECONDS, Mask, Stage, eventually
 from tests.label_studio.test_smart_tools import cell, iou
 
 pytestmark = [pytest.mark.browser]
@@ -21,20 +21,15 @@ pytestmark = [pytest.mark.browser]
 RED, WHITE = LABELS
 BRUSH, POINT, BOX = range(3)  # whose labels: controls in the order of the labeling config
 ROOT = "window.Htx.annotationStore.selected"
-OFFLINE = "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1 , EXCLUDE localhost"
 
 
 @pytest.fixture(scope="module")
 def page(missing: Callable[[str], NoReturn]) -> Iterator[Page]:
     """A page of a browser that reaches this machine only."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        missing("no chromium (Debian's package chromium)")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", OFFLINE])
+    with opened_browser(missing) as browser:
         opened = browser.new_page(viewport={"width": 1400, "height": 900})
+        opened.set_default_timeout(1000 * ANSWER_SECONDS)
         yield opened
-        browser.close()
 
 
 class Editor:
@@ -46,9 +41,9 @@ class Editor:
         self.task = task
         self._log_in(stage.session.url, Login())
         page.goto(f"{stage.session.url}/projects/{stage.id}/data?task={task}", wait_until="domcontentloaded")
+        page.wait_for_function(f"window.Htx?.isLoading === false && {ROOT}?.objects?.[0]?.imageIsLoaded")
         page.wait_for_selector(".konvajs-content canvas")
-        page.wait_for_function(f"{ROOT}?.objects?.[0]?.stageWidth > 0")
-        page.wait_for_timeout(1500)
+        eventually(self._stays_where_it_is, "the picture at its place")
 
     def _log_in(self, url: str, login: Login) -> None:
         self.page.goto(f"{url}/user/login/")
@@ -59,19 +54,23 @@ class Editor:
             self.page.wait_for_url(lambda now: "/user/login" not in now)
 
     def clear(self) -> None:
-        """Delete what is predicted, as the button of that name does after asking."""
+        """Delete what is predicted as soon as it is there, as the button of that name does after asking."""
+        eventually(lambda: self.page.evaluate(f"{ROOT}.areas.size > 0"), "what is predicted")
         self.page.evaluate(f"{ROOT}.deleteAllRegions()")
+        eventually(lambda: self.page.evaluate(f"{ROOT}.areas.size === 0"), "nothing")
 
     def auto_annotate(self) -> None:
         toggle = self.page.locator("[data-testid=bottombar-auto-annotation-toggle]")
         toggle.wait_for(state="attached")
         if not toggle.is_checked():
             self.page.get_by_text("Auto-Annotation", exact=True).click()
+        eventually(toggle.is_checked, "Auto-Annotation is on")
 
     def choose_label(self, control: int, label: str) -> None:
         """A label of a control; it is forgotten with every click."""
         self.page.keyboard.press("Escape")
         self.page.locator(".lsf-label", has_text=label).nth(control).click()
+        self.page.locator(".lsf-label_selected", has_text=label).wait_for()
 
     def choose(self, control: int, label: str, tool: str) -> None:
         """A smart tool and a label of its control."""
@@ -93,6 +92,18 @@ class Editor:
             content["y"] + shown["y"] + y / height * shown["h"],
         )
 
+    def _stays_where_it_is(self) -> bool:
+        """Whether the picture is where it was a while ago: its size changes again when all of the editor is there."""
+        before = self._at(0, 0), self._at(1, 1)
+        self.pause(750)
+        return (self._at(0, 0), self._at(1, 1)) == before
+
+    def pause(self, milliseconds: int) -> None:
+        """Wait by the page's own clock, however slow it is: what it had to do before that is done then."""
+        self.page.evaluate(
+            f"new Promise(done => setTimeout(() => requestAnimationFrame(() => done(0)), {milliseconds}))"
+        )
+
     def click(self, x: float, y: float, *, outside: bool = False) -> None:
         if outside:
             self.page.keyboard.down("Alt")
@@ -106,7 +117,7 @@ class Editor:
         self.page.mouse.move(*self._at(left, top))
         self.page.mouse.down()
         self.page.mouse.move(*self._at(right, bottom), steps=12)
-        self.page.wait_for_timeout(100)
+        self.pause(100)
         self.page.mouse.up()
 
     def suggestions(self) -> list[str]:
@@ -143,6 +154,7 @@ def test_a_click_is_answered_on_the_image_and_its_mask_is_what_is_submitted(
     taught, task = stage.pictures
     annotation = stage.approve(taught)
     stage.wait_taught((annotation, RED), (annotation, WHITE))
+    stage.wait_predicted(task)
     wanted = cell(stage, task, WHITE)
     editor = Editor(page, stage, task)
     editor.clear()  # where a mask is already, a click selects it

@@ -16,7 +16,7 @@ from tests.label_studio.stage import (
 RED, WHITE = LABELS
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def asked_only(label_studio: RunningLabelStudio, start_backend: StartBackend) -> RunningBackend:
     """A backend that predicts nothing ahead: what it predicts, Label Studio has asked for."""
     return start_backend(
@@ -89,14 +89,12 @@ def test_what_is_superseded_goes_and_what_others_predicted_stays(stage: Stage) -
     stage.session.call("POST", "/api/predictions/", json=body)
     before = stage.version()
     stage.approve(first)
-    old = eventually(
-        lambda: stage.version() != before and stage.version(), "a version after the first approval"
-    )
+    old = stage.wait_version_after(before)
     stage.wait_predicted(third)
 
     stage.approve(second)
 
-    eventually(lambda: stage.version() != old, "a version after the second approval")
+    stage.wait_version_after(old)
     stage.wait_predicted(third)
     expected = {stage.version(), "another-model"}
     eventually(
@@ -108,8 +106,10 @@ def test_what_is_superseded_goes_and_what_others_predicted_stays(stage: Stage) -
 def test_retrieve_asks_once_for_each_version(make_stage: MakeStage, asked_only: RunningBackend) -> None:
     stage = make_stage(backend=asked_only)
     first, *others = stage.pictures
+    before = stage.version()
     annotation = stage.approve(first)
     stage.wait_taught((annotation, RED), (annotation, WHITE))
+    stage.wait_version_after(before)
     assert [stage.session.predictions(task) for task in others] == [[]] * len(others)
 
     stage.session.retrieve_predictions(stage.id, others)
@@ -124,8 +124,10 @@ def test_retrieve_asks_once_for_each_version(make_stage: MakeStage, asked_only: 
 def test_opening_a_task_and_the_label_stream_ask(make_stage: MakeStage, asked_only: RunningBackend) -> None:
     stage = make_stage(backend=asked_only)
     first, second, third, _ = stage.pictures
+    before = stage.version()
     annotation = stage.approve(first)
     stage.wait_taught((annotation, RED), (annotation, WHITE))
+    stage.wait_version_after(before)
 
     opened = stage.session.open_task(third)
     streamed = stage.session.next_task(stage.id)
@@ -137,14 +139,15 @@ def test_opening_a_task_and_the_label_stream_ask(make_stage: MakeStage, asked_on
 
 def test_a_correction_replaces_what_its_annotation_taught(stage: Stage) -> None:
     first, *others = stage.pictures
+    first_version = stage.version()
     annotation = stage.approve(first)
     stage.wait_taught((annotation, RED), (annotation, WHITE))
-    before = stage.version()
+    before = stage.wait_version_after(first_version)
 
     stage.session.update(annotation, stage.truth(first, [WHITE]))
 
     stage.wait_taught((annotation, WHITE))
-    eventually(lambda: stage.version() != before, "a version after the correction")
+    stage.wait_version_after(before)
     for prediction in stage.wait_predicted(*others).values():
         assert labels_of(prediction) <= {WHITE}
 
@@ -170,10 +173,12 @@ def test_a_skipped_task_teaches_nothing(stage: Stage) -> None:
 
 def test_annotations_made_in_bulk_from_predictions_teach_nothing(stage: Stage) -> None:
     first, second, third, fourth = stage.pictures
+    before = stage.version()
     annotation = stage.approve(first, [RED])
+    version = stage.wait_version_after(before)
     stage.wait_predicted(second, third)
 
-    stage.session.accept_in_bulk(stage.id, [second, third], stage.version())
+    stage.session.accept_in_bulk(stage.id, [second, third], version)
 
     later = stage.approve(fourth, [RED])
     stage.wait_taught((annotation, RED), (later, RED))
@@ -190,7 +195,7 @@ def test_an_accepted_prediction_is_an_example_of_its_own_kind(stage: Stage) -> N
     stage.wait_taught((drawn, RED), (accepted, RED))
     kinds = {example["annotation"]: example["kind"] for example in stage.examples()}
     assert kinds == {drawn: "drawn", accepted: "accepted"}
-    kept = stage.backend.get(f"/api/projects/{stage.key}")["kept_iou"]
+    kept = stage.wait_kept(1)
     assert kept == {"count": 1, "mean": 1.0}, "what is accepted as it is has been kept whole"
 
 

@@ -1,8 +1,6 @@
 """Context tuning on a real Label Studio: the button, the progress, the new version, the way back, a killed worker."""
 
-import os
 import re
-import signal
 from typing import Any
 
 import httpx
@@ -12,15 +10,15 @@ import pytest
 from backend.demo.pictures import LABELS
 from backend.prompts.watching import NOTE_EVERY, SAVE_EVERY
 from tests.label_studio.conftest import LABEL_CONFIG, MakeStage, StartBackend
-from tests.label_studio.stage import RunningBackend, RunningLabelStudio, Stage, eventually
-from tests.label_studio.workers import worker_of
+from tests.label_studio.stage import ANSWER_SECONDS, RunningBackend, RunningLabelStudio, Stage, eventually
+from tests.label_studio.workers import kill_worker_of, worker_of
 
 RED, WHITE = LABELS
 ONE_LABEL = re.sub(rf'<Label value="{WHITE}"[^>]*/>', "", LABEL_CONFIG)
-LONG_SECONDS = 300.0
+LONG_SECONDS = 1200.0
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def tuning_backend(label_studio: RunningLabelStudio, start_backend: StartBackend) -> RunningBackend:
     """A backend whose tunings are short and whose gate lets everything through."""
     return start_backend(
@@ -41,6 +39,7 @@ def approved(make_stage: MakeStage, backend: RunningBackend) -> Stage:
     stage = make_stage(pictures=10, backend=backend, label_config=ONE_LABEL)
     annotations = [stage.approve(task, [RED]) for task in list(stage.pictures)[:8]]
     stage.wait_taught(*((annotation, RED) for annotation in annotations))
+    eventually(backend.has_worked_on_all_events, "the version of the last approval")
     return stage
 
 
@@ -52,7 +51,7 @@ def tuning(stage: Stage) -> dict[str, Any]:
 
 def post(stage: Stage, path: str, body: Any = None) -> Any:
     url = f"{stage.backend.url}/api/projects/{stage.key}/{path}"
-    answer = httpx.post(url, json=body or {}, timeout=30, trust_env=False)
+    answer = httpx.post(url, json=body or {}, timeout=ANSWER_SECONDS, trust_env=False)
     assert answer.is_success, answer.text
     return answer.json()
 
@@ -108,9 +107,8 @@ def test_a_worker_that_is_killed_in_the_middle_goes_on_from_where_it_was(
     eventually(lambda: tuning(stage)["updated"] > kept, "what came after that has been kept", LONG_SECONDS)
     cut = tuning(stage)
     assert cut["status"] == "running"
-    worker = worker_of(stage.backend)
 
-    os.kill(worker, signal.SIGKILL)
+    worker = kill_worker_of(stage.backend)
 
     eventually(lambda: worker_of(stage.backend) not in {0, worker}, "there is a new worker")
     seen: list[int] = []

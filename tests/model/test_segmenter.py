@@ -270,15 +270,20 @@ def test_examples_are_resized_once_and_kept_within_bounds(
         assert len(resized) == resizes, "only two are kept: those used last"
 
 
+def somebody_waits(turns: Any) -> None:
+    assert any(turns._door.locked() or threading.Event().wait(0.01) for _ in range(30_000)), "nobody waits"
+
+
 def test_threads_share_the_device_one_batch_at_a_time_and_in_turn(segmenter: Segmenter, draw: Draw) -> None:
-    inside, most, order = [0], [0], []
-    started = threading.Event()
+    inside, most, order, started = [0], [0], [], threading.Event()
 
     def enter(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         inside[0] += 1
         most[0] = max(most[0], inside[0])
         order.append(inputs[0].shape[1])
-        started.set()
+        if len(order) == 1:
+            started.set()
+            somebody_waits(segmenter._turns)
         threading.Event().wait(0.01)
 
     def leave(*_: Any) -> None:
@@ -301,7 +306,7 @@ def test_threads_share_the_device_one_batch_at_a_time_and_in_turn(segmenter: Seg
 
 def test_whoever_waits_comes_before_whoever_asks_again() -> None:
     """A plain lock goes to the thread that has just released it, and a long call would keep the device to itself."""
-    turns, came, pause = segmenter_module._Turns(), [], threading.Event()
+    turns, came = segmenter_module._Turns(), []
 
     def wait_for_turn() -> None:
         with turns:
@@ -311,9 +316,7 @@ def test_whoever_waits_comes_before_whoever_asks_again() -> None:
         with turns:
             thread = threading.Thread(target=wait_for_turn)
             thread.start()
-            assert any(turns._door.locked() or pause.wait(0.01) for _ in range(200)), (
-                "nobody waits at the door"
-            )
+            somebody_waits(turns)
         with turns:
             came.append("again")
         thread.join()

@@ -64,7 +64,7 @@ def ask_side_by_side(stage: Stage, keys: dict[int, str]) -> list[tuple[int, int,
 
     def person(number: int) -> list[tuple[int, int, dict[str, Any]]]:
         order = np.random.default_rng(number)
-        together.wait(60)
+        together.wait(300)
         answers = []
         for _ in range(QUESTIONS):
             project, task = int(order.integers(1, len(keys) + 1)), int(order.integers(1, 25))

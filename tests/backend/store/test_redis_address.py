@@ -123,7 +123,7 @@ class TestWays:
                 RedisStore(address.replace("ours", "theirs"))
             with replica.client() as client, primary.client() as before:
                 before.set("last", "words")  # WAIT is about what this connection wrote, and so all before it
-                assert before.wait(1, 30_000) == 1
+                assert before.wait(1, 300_000) == 1
                 client.execute_command("REPLICAOF", "NO", "ONE")
                 before.execute_command("REPLICAOF", "127.0.0.1", str(replica.port))
             with pytest.raises(StoreError, match=r"is a replica|previous master"):

@@ -90,7 +90,9 @@ def _checkpoint(settings: Settings, segmenter: Segmenter | None) -> Iterator[Fin
     except (ValueError, OSError) as error:
         yield Finding("error", "checkpoint", str(error), "See CHECKPOINT and DEVICE in docs/settings.md.")
         return
-    kind = str(segmenter.dtype).removeprefix("torch.")
+    kind = str(segmenter.dtype).removeprefix("torch.") + (
+        ", products in bfloat16" if segmenter.narrowed else ""
+    )
     size = segmenter.image_size
     yield Finding("ok", "checkpoint", f"{segmenter.identity} at {size} px on {segmenter.device} in {kind}")
     if settings.checkpoint == "embedded":

@@ -1,8 +1,9 @@
 """ViT-L size on a CPU, against Hugging Face's eager network: time, peak memory, share of plain matrix products' rate.
 
-Both networks take turns, each call in a process of its own, so that its peak memory is known; random weights, the same
+The networks take turns, each call in a process of its own, so that its peak memory is known; random weights, the same
 for both where paintings are compared. Seconds are on the clock and, for a busy machine, of the processor. Figures
-belong to one run on one machine: compare the ratios.
+belong to one run on one machine: compare the ratios. "narrow" is ours with products in bfloat16, as `Segmenter` lets it
+compute on CPUs with units for that; all else is float32.
 
     PYTHONPATH=. python3 benchmarks/vit_large_cpu.py [--prompts 1 4 8] [--threads 2] [--rounds 1]
     PYTHONPATH=. python3 benchmarks/vit_large_cpu.py --tiny     # does it run? no figures worth reading
@@ -97,6 +98,8 @@ def measure(which: str, config: SegGPTConfig, prompts: int) -> Found:
     given = vit_large.inputs(config, CPU, torch.float32, 1, prompts)
     peer = vit_large.hugging_face(config, CPU) if which == "peer" else None
     network = ours(config) if peer is None else None
+    if network and which == "narrow":
+        network.narrow()
 
     def paint() -> Tensor:
         result: Tensor = network(*given) if network else vit_large.ask_hugging_face(peer, *given)
@@ -108,9 +111,9 @@ def measure(which: str, config: SegGPTConfig, prompts: int) -> Found:
         clock, processor = timed(lambda: painted.append(paint()))
         found = {"clock": clock, "processor": processor}
         found["gigabytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-        if network:
+        if which == "ours":
             found["least clock"], found["least processor"] = least(config, prompts)
-        elif prompts == 1:
+        elif which == "peer" and prompts == 1:
             found["difference"] = float((ours(config, peer)(*given) - painted[0]).abs().max())
     return found
 
@@ -138,6 +141,7 @@ def show(figures: dict[int, dict[str, Found]], threads: int, load: float) -> Non
     table = Table(
         "prompts", "ours, s", "HF / ours, clock", "HF / ours, processor", "of plain products' rate, clock",
         "of plain products' rate, processor", "ours, GB", "HF, GB", "ours / HF, memory",
+        "narrow, s", "HF / narrow, clock", "HF / narrow, processor", "narrow, GB",
         title=f"ViT-L size, one query, float32, {threads} threads, load {load:.1f} at the start",
     )  # fmt: skip
     for prompts, found in figures.items():
@@ -151,12 +155,21 @@ def show(figures: dict[int, dict[str, Found]], threads: int, load: float) -> Non
             if peer
             else ["-", "-"]
         )
+        told += narrowly(found.get("narrow"), peer)
         table.add_row(*told)
     table.caption = None if all("peer" in found for found in figures.values()) else vit_large.NO_PEER
     difference = figures.get(1, {}).get("peer", {}).get("difference")
     if difference is not None:
         table.caption = f"One prompt: the largest difference of the paintings is {difference:.1e}."
-    Console(width=160).print(table)
+    Console(width=200).print(table)
+
+
+def narrowly(narrow: Found | None, peer: Found | None) -> list[str]:
+    """What the table says of the network with narrow products."""
+    if narrow is None:
+        return ["-"] * 4
+    ratios = [f"{peer[kind] / narrow[kind]:.2f}" if peer else "-" for kind in ("clock", "processor")]
+    return [f"{narrow['clock']:.1f}", *ratios, f"{narrow['gigabytes']:.2f}"]
 
 
 def main() -> None:
@@ -166,13 +179,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--tiny", action="store_true", help="small sizes: only whether it runs")
-    parser.add_argument("--measure", choices=["ours", "peer"], help=argparse.SUPPRESS)
+    parser.add_argument("--measure", choices=["ours", "narrow", "peer"], help=argparse.SUPPRESS)
     given = parser.parse_args()
     config = vit_large.TINY if given.tiny else vit_large.PUBLISHED
     if given.measure:
         print(json.dumps(measure(given.measure, config, given.prompts[0])))
         return
-    contestants = ["ours", "peer"]
+    contestants = ["ours", *(["narrow"] if device.narrows(CPU) else []), "peer"]
     if importlib.util.find_spec("transformers") is None:
         print(vit_large.NO_PEER)
         contestants.remove("peer")

@@ -87,6 +87,29 @@ class PatchEmbed(nn.Module):
         return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
 
 
+class Linear(nn.Linear):
+    """As PyTorch's. Where its numbers are bfloat16 and what it is given is float32, it multiplies in bfloat16.
+
+    Sums are in float32 all the same, and round to bfloat16 at the end.
+
+    Args:
+        inputs: channels.
+        outputs: channels.
+        wide: whether it answers in float32 then, for who needs that; else in bfloat16.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, wide: bool = False) -> None:
+        super().__init__(inputs, outputs)
+        self._wide = wide
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """`[..., inputs]` to `[..., outputs]`."""
+        if self.weight.dtype != torch.bfloat16 or tokens.dtype != torch.float32:
+            return super().forward(tokens)
+        multiplied = F.linear(tokens.bfloat16(), self.weight, self.bias)
+        return multiplied.float() if self._wide else multiplied
+
+
 class Attention(nn.Module):
     """Attention within each (prompt, query) canvas; the query half's result is the mean over the prompts.
 
@@ -98,8 +121,8 @@ class Attention(nn.Module):
         super().__init__()
         head_dim = config.embed_dim // config.num_heads
         self.num_heads = config.num_heads
-        self.qkv = nn.Linear(config.embed_dim, 3 * config.embed_dim)
-        self.proj = nn.Linear(config.embed_dim, config.embed_dim)
+        self.qkv = Linear(config.embed_dim, 3 * config.embed_dim, wide=True)
+        self.proj = Linear(config.embed_dim, config.embed_dim)
         self.rel_pos_h = nn.Parameter(torch.zeros(4 * config.side - 1, head_dim))
         self.rel_pos_w = nn.Parameter(torch.zeros(2 * config.side - 1, head_dim))
         self.form: Form = attend_halves
@@ -132,8 +155,8 @@ class Mlp(nn.Module):
     def __init__(self, config: SegGPTConfig) -> None:
         super().__init__()
         hidden = round(config.embed_dim * config.mlp_ratio)
-        self.fc1 = nn.Linear(config.embed_dim, hidden)
-        self.fc2 = nn.Linear(hidden, config.embed_dim)
+        self.fc1 = Linear(config.embed_dim, hidden)
+        self.fc2 = Linear(hidden, config.embed_dim)
         self.fused = False
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -204,7 +227,7 @@ class SegGPT(nn.Module):
         )  # the first is an unused class token's
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(C, config.layer_norm_eps)
-        self.decoder_embed = nn.Linear(len(config.intermediate_indices) * C, config.patch_size**2 * D)
+        self.decoder_embed = Linear(len(config.intermediate_indices) * C, config.patch_size**2 * D, wide=True)
         self.decoder_pred = nn.Sequential(
             nn.Conv2d(D, D, kernel_size=3, padding=1),
             ChannelNorm(D, config.layer_norm_eps),
@@ -259,6 +282,12 @@ class SegGPT(nn.Module):
                 module.form = attention
             elif isinstance(module, Mlp):
                 module.fused = fused_mlp
+
+    def narrow(self) -> None:
+        """Keep the linear layers' numbers in bfloat16 from now on, and multiply so; all else stays in float32."""
+        for module in self.modules():
+            if isinstance(module, Linear):
+                module.to(torch.bfloat16)
 
     def _check(self, prompt_images: Tensor, prompt_masks: Tensor, query: Tensor, kind: str) -> None:
         if kind not in get_args(Kind):

@@ -57,6 +57,7 @@ class Segmenter:
         model: the network, on `device` in `dtype`, in evaluation mode; its parameters must not be changed.
         device: where it computes.
         dtype: what it computes in.
+        narrowed: whether its linear layers multiply in bfloat16 all the same.
         identity: the checkpoint's name and a fingerprint of its numbers, such as "embedded-1a2b3c4d".
     """
 
@@ -77,7 +78,8 @@ class Segmenter:
             model: in float32.
             name: first part of `identity`.
             device: as for `load`.
-            dtype: what to compute in; None chooses by a self-test.
+            dtype: what to compute in; None chooses by a self-test, and lets linear layers multiply in bfloat16 where a
+                CPU has units for it.
             ensemble: as for `load`.
             batch_size: as for `load`.
             guided: as for `load`.
@@ -90,6 +92,9 @@ class Segmenter:
         self.dtype = dtype or devices.choose_dtype(self.device)
         self.identity = f"{name}-{checkpoints.identity(model)}"
         self.model = model.eval().requires_grad_(False).to(self.device, self.dtype)
+        self.narrowed = dtype is None and self.dtype == torch.float32 and devices.narrows(self.device)
+        if self.narrowed:
+            self.model.narrow()
         self._compute = self._fastest()
         self._ensemble = ensemble
         self._batch_size = batch_size or (CUDA_BATCH if self.device.type == "cuda" else BATCH)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from model import device
 
@@ -37,14 +38,43 @@ def test_the_half_format_is_taken_only_where_it_is_right(monkeypatch: pytest.Mon
         assert device.choose_dtype(torch.device("cpu")) == wanted
 
 
-def test_the_half_format_is_not_taken_without_units_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+def test_the_half_format_is_not_taken_without_units_for_it() -> None:
     assert device.choose_dtype(torch.device("cpu")) == torch.float32
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
-    assert device.choose_dtype(torch.device("cpu")) == torch.bfloat16, (
-        "the self-test is right in software too"
-    )
     assert device.choose_dtype(torch.device("mps")) == torch.float32
+
+
+UNITS = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+
+
+@pytest.mark.parametrize("there", [(), UNITS[:1], UNITS[1:], UNITS])
+def test_products_are_narrowed_on_cpus_with_units_for_it(
+    there: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in UNITS:
+        monkeypatch.setattr(torch.cpu, name, lambda name=name: name in there, raising=False)
+    assert device.narrows(torch.device("cpu")) == bool(there), "the self-test is right in software too"
+    assert not device.narrows(torch.device("mps"))
+
+
+def test_where_pytorch_cannot_tell_products_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in UNITS:
+        monkeypatch.delattr(torch.cpu, name, raising=False)
+    assert not device.narrows(torch.device("cpu"))
+
+
+@pytest.mark.parametrize("fault", ["wrong", "missing"])
+def test_products_that_come_out_wrong_are_not_narrowed(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    really = F.linear
+
+    def linear(tokens: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        if tokens.dtype == torch.bfloat16 and fault == "missing":
+            raise RuntimeError("not implemented for 'BFloat16'")
+        return really(tokens, weight) * (1.1 if tokens.dtype == torch.bfloat16 else 1.0)
+
+    monkeypatch.setattr(device, "_cpu_multiplies_bfloat16", lambda: True)
+    assert device.narrows(torch.device("cpu"))
+    monkeypatch.setattr(device.F, "linear", linear)
+    assert not device.narrows(torch.device("cpu"))
 
 
 def test_a_format_that_the_device_lacks_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,7 +73,7 @@ def test_products_that_come_out_wrong_are_not_narrowed(fault: str, monkeypatch: 
 
     monkeypatch.setattr(device, "_cpu_multiplies_bfloat16", lambda: True)
     assert device.narrows(torch.device("cpu"))
-    monkeypatch.setattr(device.F, "linear", linear)
+    monkeypatch.setattr(F, "linear", linear)
     assert not device.narrows(torch.device("cpu"))
 
 

@@ -23,7 +23,7 @@ from backend.label_studio import is_outage
 from backend.learner import Learnt
 from backend.pre_annotation import PREDICTING, STEP_TASKS, Step
 from backend.settings import Settings
-from backend.store import Event
+from backend.store import Event, ProjectRecord
 from backend.store.leases import leased
 from backend.wiring import Backend
 
@@ -62,6 +62,7 @@ class Jobs:
         self._tune = self._register(self.tuning, tune, _USUAL)
         self._measure = self._register(self.tuning, measure, _LATER)
         self.stopping = threading.Event()
+        self.looking = threading.Lock()
 
     def _register(self, lane: Huey, function: Callable[..., None], priority: int) -> Callable[..., None]:
         def job(*args: Any) -> None:
@@ -319,26 +320,24 @@ def _may_go_on(backend: Backend, jobs: Jobs) -> bool:
 
 
 def look(backend: Backend, jobs: Jobs) -> None:
-    """Drain what was left behind and find what Label Studio did not tell."""
+    """Drain what was left behind and find what Label Studio did not tell; one at a time, however long it takes."""
+    if not jobs.looking.locked():
+        with jobs.looking:
+            _look(backend, jobs)
+
+
+def _look(backend: Backend, jobs: Jobs) -> None:
     for project in backend.store.waiting_events():
         jobs.learn(project)
     taking_up.tunings(backend, jobs)
     taking_up.shadows(backend, jobs)
     taking_up.measurings(backend, jobs)
-    _tidy(backend)
-    if not backend.label_studio.configured:
-        return
-    for record in backend.store.projects():
+    records = backend.store.projects()
+    for record in records:
+        backend.pre_annotation.tidy(record.key)
+    for record in records if backend.label_studio.configured else ():
         try:
-            if authorization := backend.settings.basic_authorization:
-                user = backend.settings.basic_auth_user
-                backend.label_studio.authorize_webhooks(record.id, user, authorization)
-            if backend.learner.is_due(record.key):
-                jobs.reconcile(record.key)
-            elif backend.pre_annotation.is_due(record.key):
-                jobs.pre_annotate(record.key)
-            if abandoned := backend.pre_annotation.abandoned(record.key):
-                jobs.left_overs(record.key, abandoned)
+            _look_at(backend, jobs, record)
             troubles.over(backend.store, "look", record.key)
         except LabelStudioError as error:
             troubles.met(backend.store, "look", record.key, error)
@@ -346,9 +345,16 @@ def look(backend: Backend, jobs: Jobs) -> None:
                 return  # the same for all
 
 
-def _tidy(backend: Backend) -> None:
-    for record in backend.store.projects():
-        backend.pre_annotation.tidy(record.key)
+def _look_at(backend: Backend, jobs: Jobs, record: ProjectRecord) -> None:
+    if authorization := backend.settings.basic_authorization:
+        user = backend.settings.basic_auth_user
+        backend.label_studio.authorize_webhooks(record.id, user, authorization)
+    if backend.learner.is_due(record.key):
+        jobs.reconcile(record.key)
+    elif backend.pre_annotation.is_due(record.key):
+        jobs.pre_annotate(record.key)
+    if abandoned := backend.pre_annotation.abandoned(record.key):
+        jobs.left_overs(record.key, abandoned)
 
 
 def _follow_up(backend: Backend, jobs: Jobs, project: str, learnt: Learnt) -> None:

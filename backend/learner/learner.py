@@ -114,7 +114,8 @@ class Learner:
             self._drop_retries(project, lambda annotation: annotation.get("id") not in truth)
         if wanted is None and not tally.unread:
             self._store.mark_reconciled(project, started, signs)
-            self._store.set_note(f"reconcile-seconds:{project}", str(seconds))
+            usual = float(self._store.note(_seconds(project)) or seconds)
+            self._store.set_note(_seconds(project), str(min(seconds, 2 * usual)))  # a standstill is not usual
         learnt = self._conclude(project, before, tally, moved)
         return replace(learnt, new_tasks=True)
 
@@ -132,7 +133,7 @@ class Learner:
         age = time.time() - record.reconciled
         if age > _RECONCILED_LONG_AGO:
             return True
-        if age < 20 * float(self._store.note(f"reconcile-seconds:{project}") or 0):
+        if age < 20 * float(self._store.note(_seconds(project)) or 0):
             return False
         info = self._label_studio.project(record.id)
         titles.remember(self._store, project, info.title)
@@ -376,6 +377,11 @@ class Learner:
         if self._store.note(_owed(project)):
             self._store.set_note(_owed(project), "")
         return Learnt(moved, tally.approved, tally.withdrawn, tuple(tally.unread), tally.away)
+
+
+def _seconds(project: str) -> str:
+    """Name of the note that says how long a comparison with Label Studio takes."""
+    return f"reconcile-seconds:{project}"
 
 
 def _owed(project: str) -> str:

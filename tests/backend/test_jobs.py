@@ -13,9 +13,10 @@ from backend import jobs as jobs_module
 from backend import revision
 from backend.errors import StoreError
 from backend.jobs import Jobs
+from backend.store import ProjectRecord
 from tests.backend.loopback import Answer
 from tests.backend.served import until
-from tests.backend.stage import Stage, blob, brush
+from tests.backend.stage import PATIENCE, Stage, blob, brush
 
 
 def queued(stage: Stage) -> list[dict[str, Any]]:
@@ -151,6 +152,34 @@ def test_a_look_finds_silent_changes_and_a_project_that_cannot_be_looked_at_keep
     stage.work()
     assert stage.pool == [annotation]
     assert "project 99.1700000000 cannot be looked at" in caplog.text
+
+
+def test_a_look_that_takes_longer_than_until_the_next_takes_one_worker_only(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three of them held up all events."""
+    begun, going_on = threading.Event(), threading.Event()
+    looked: list[int] = []
+
+    def projects() -> list[ProjectRecord]:
+        looked.append(1)
+        begun.set()
+        assert going_on.wait(PATIENCE)
+        return []
+
+    with monkeypatch.context() as slow:
+        slow.setattr(stage.backend.store, "projects", projects)
+        first = threading.Thread(target=jobs_module.look, args=(stage.backend, stage.jobs))
+        first.start()
+        assert begun.wait(PATIENCE)
+        jobs_module.look(stage.backend, stage.jobs)
+        assert looked == [1]
+        going_on.set()
+        first.join(PATIENCE)
+    stage.approve(1)
+    stage.jobs.look()
+    assert "look" in stage.work()
+    assert stage.backend.learner.is_due(stage.key) is False, "the next look looks again"
 
 
 def test_a_look_predicts_ahead_what_was_not_announced(stage: Stage) -> None:

@@ -1,5 +1,6 @@
 """What the learner does with what it cannot read, with the export, with the revision and with full pools."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -282,6 +283,28 @@ def test_a_comparison_is_due_where_none_was_made_long_ago_or_where_the_figures_d
     assert record is not None
     store.mark_reconciled(stage.key, record.reconciled - 4000, record.signs)
     assert learner.is_due(stage.key)
+
+
+def test_one_comparison_that_met_a_standstill_does_not_put_off_the_next_for_long(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """13 s of a machine that stood still made a project blind to silent changes for 260 s."""
+    name, store, learner = f"reconcile-seconds:{stage.key}", stage.backend.store, stage.backend.learner
+    stage.approve(1)
+    reconcile(stage)
+    store.set_note(name, "0.001")
+    really = stage.backend.label_studio.export
+
+    def slowly(*given: Any) -> Any:
+        time.sleep(0.1)
+        return really(*given)
+
+    monkeypatch.setattr(stage.backend.label_studio, "export", slowly)
+    taken = []
+    for _ in range(3):
+        learner.reconcile(stage.key)
+        taken.append(float(store.note(name) or 0))
+    assert taken == [0.002, 0.004, 0.008], "and where it is slow for good, that is known soon"
 
 
 # -- the revision --------------------------------------------------------------------------------------------------

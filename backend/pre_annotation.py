@@ -1,4 +1,4 @@
-"""Pre-annotation: which tasks are predicted ahead, in what order; pushes predictions and tidies superseded ones.
+"""Pre-annotation: which tasks are predicted ahead, in what order; `Pushing` brings what it predicts to Label Studio.
 
 Works in short steps, so that it gives way: a step says as a value whether more is to be done, and by whom.
 """
@@ -31,15 +31,11 @@ _STEP_SECONDS = 5.0  # after which a step takes up no further task
 _PAGE = 100  # tasks asked for at once
 _PASS_EVERY = 600.0  # a pass now and then finds what failed or was not announced
 _FAILED_AGAIN = 600.0  # seconds until a task that could not be predicted is tried again
-_STORING_SECONDS = (
-    10.0  # after which Label Studio has stored what it was answered, or was no longer listening
-)
 _STILL_NEEDED = (
     86_400.0  # seconds in which an approval that was made before a newer prediction may still come
 )
 _TIDY_EVERY = 3600.0
 
-_ANSWERED = "answered"
 _NOTHING_YET = "nothing approved yet"
 _NO_IMAGE = "Label Studio did not give its image"
 _ABANDONED = 60.0  # seconds without news of a pass, or of tasks that wait, after which nobody works on them
@@ -167,12 +163,11 @@ class PreAnnotation:
 
     def answered(self, snapshot: Snapshot, tasks: Iterable[int]) -> None:
         """Note that tasks were predicted in a reply, which Label Studio stores if it was still listening."""
-        self._pushing.note(snapshot, tasks, "done", _ANSWERED)
+        self._pushing.note_answered(snapshot, tasks)
 
     def failed(self, snapshot: Snapshot, reasons: Mapping[int, str]) -> None:
         """Note why tasks could not be predicted."""
-        for task, reason in reasons.items():
-            self._pushing.note(snapshot, [task], "failed", reason)
+        self._pushing.note_each(snapshot, "failed", reasons)
 
     def abandoned(self, project: str) -> list[int]:
         """Tasks that wait, or were being predicted, while nobody works on them: a worker died over them."""
@@ -216,8 +211,8 @@ class PreAnnotation:
         """
         again = time.time() - _FAILED_AGAIN
         states = [state for state in self._store.task_states(project, tasks) if state.revision == version]
-        failed = {state.task for state in states if state.status == "failed" and state.at > again}
-        return failed | self._pushing.settled(states, bare)
+        lately = {state.task for state in states if state.status == "failed" and state.at > again}
+        return lately | self._pushing.settled(states, bare)
 
     def _push(self, snapshot: Snapshot, tasks: Sequence[Mapping[str, Any]]) -> Step:
         """Predict and push those of the tasks that nobody else is at; the others are left."""
@@ -235,11 +230,12 @@ class PreAnnotation:
         stays = frozenset({snapshot.revision, self._ordering.shown(snapshot.project)})
         # Annotations made from a prediction name it: leave those of labeled tasks alone.
         free = [task["id"] for task in tasks if not task.get("total_annotations")]
-        held = {task: self._pushing.held(snapshot, task, stays if task in free else None) for task in numbers}
-        there = [task for task in numbers if held[task].current]
-        self._pushing.there(snapshot, there)
-        awaited = self._being_stored(snapshot, set(numbers).difference(there))
-        wanted = [task for task in tasks if task["id"] not in {*there, *awaited}]
+        held = {task: self._pushing.held(snapshot, task, stays, labeled=task not in free) for task in numbers}
+        there = [held[task] for task in numbers if held[task].current]
+        self._pushing.note_there(snapshot, there)
+        missing = [task for task in numbers if not held[task].current]
+        awaited = self._pushing.being_stored(snapshot, missing)
+        wanted = [task for task in tasks if task["id"] in missing and task["id"] not in awaited]
         states = self._store.task_states(snapshot.project, [task["id"] for task in wanted])
         tried = {state.task for state in states if state.reason == _NO_IMAGE}
         self._pushing.begin(snapshot, [task["id"] for task in wanted])
@@ -250,21 +246,14 @@ class PreAnnotation:
         )
         self.queue(snapshot, predictions.unready, _NOTHING_YET)
         self.queue(snapshot, predictions.unreached, "comes with the next step")
-        for task in set(there).intersection(free):  # what is newer goes
-            self._predictor.shown_again(snapshot, task)
-        pushed = self._pushing.push(snapshot, predictions.done, held)
-        removed = self._pushing.remove(snapshot, [*(held[task] for task in there), *pushed])
+        for one in there:  # what is newer goes
+            if not one.labeled:
+                self._predictor.shown_again(snapshot, one.task)
+        awaited += self._pushing.being_stored(snapshot, predictions.done)  # somebody has opened it meanwhile
+        done = {task: found for task, found in predictions.done.items() if task not in awaited}
+        pushed = self._pushing.push(snapshot, done, held)
+        removed = self._pushing.remove(snapshot, [*there, *pushed])
         return Step(len(pushed), removed, left=(*awaited, *once_more, *predictions.unreached))
-
-    def _being_stored(self, snapshot: Snapshot, tasks: Collection[int]) -> list[int]:
-        """Those of the tasks whose predictions were answered a moment ago: pushed as well, they would be there twice."""
-        states = self._store.task_states(snapshot.project, tasks)
-        recent = time.time() - _STORING_SECONDS
-        return [
-            state.task
-            for state in states
-            if state.reason == _ANSWERED and state.revision == snapshot.revision and state.at > recent
-        ]
 
     def _once_more(self, snapshot: Snapshot, predictions: Predictions, tried: Collection[int]) -> list[int]:
         """Tasks whose images Label Studio did not give, and that are worth another try at once.

@@ -17,9 +17,11 @@ from backend.store.records import TaskStatus
 log = logging.getLogger(__name__)
 
 _PUSHED = "pushed"
+_ANSWERED = "answered"
 _UNANSWERED = "Label Studio did not say whether it stored the prediction"
 _PUSHED_AGAIN = "pushed again, since Label Studio had not said whether it stored the prediction"
 _DOUBT_SECONDS = 60.0  # after which what was sent before has been stored, or never will be
+_STORING_SECONDS = 10.0  # in which Label Studio usually stores what it was answered
 
 
 @dataclass(frozen=True)
@@ -28,20 +30,23 @@ class Held:
 
     Attributes:
         task: task id.
-        current: numbers of its predictions of the snapshot's version, the newest last; others are its twins.
+        current: numbers of its predictions of the snapshot's version, the oldest last: that one has been there to be
+            opened for the longest time, and whoever has opened a prediction that goes cannot submit.
         superseded: numbers of those of other versions that may go, the newest last.
-        stays: versions that are not superseded; None where nothing may go, since annotations name it.
+        stays: versions that are not superseded.
+        labeled: whether annotations may name its predictions, so that none may go.
     """
 
     task: int
     current: tuple[int, ...]
     superseded: tuple[int, ...]
-    stays: frozenset[str] | None
+    stays: frozenset[str]
+    labeled: bool
 
     @property
     def removable(self) -> tuple[int, ...]:
-        """Numbers of all that may go."""
-        return (*self.superseded, *self.current[:-1]) if self.stays is not None else ()
+        """Numbers of all that may go: superseded ones, and twins of the current one."""
+        return () if self.labeled else (*self.superseded, *self.current[:-1])
 
 
 class Pushing:
@@ -51,13 +56,14 @@ class Pushing:
         self._store = store
         self._label_studio = label_studio
 
-    def held(self, snapshot: Snapshot, task: int, stays: frozenset[str] | None) -> Held:
+    def held(self, snapshot: Snapshot, task: int, stays: frozenset[str], *, labeled: bool) -> Held:
         """What Label Studio holds of ours for a task now.
 
         Args:
             snapshot: whose version is current.
             task: task id.
             stays: as in `Held`.
+            labeled: as in `Held`.
 
         Raises:
             LabelStudioError: no answer, or a refusal.
@@ -67,8 +73,8 @@ class Pushing:
             int(row["id"]): row["model_version"] for row in rows if revision.is_ours(row.get("model_version"))
         }
         current = tuple(number for number, version in ours.items() if version == snapshot.revision)
-        others = [] if stays is None else [number for number, version in ours.items() if version not in stays]
-        return Held(task, current, tuple(others), stays)
+        others = () if labeled else tuple(number for number, version in ours.items() if version not in stays)
+        return Held(task, current[::-1], others, stays, labeled)
 
     def settled(self, states: Iterable[TaskState], bare: Collection[int] = ()) -> set[int]:
         """Tasks whose state says that they were pushed; what was pushed to the bare ones somebody has deleted since.
@@ -83,10 +89,24 @@ class Pushing:
             and (state.reason == _PUSHED or (state.reason == _PUSHED_AGAIN and state.at > doubted))
         }
 
+    def being_stored(self, snapshot: Snapshot, tasks: Collection[int]) -> list[int]:
+        """Those of the tasks whose predictions were answered a moment ago: pushed as well, they would be there twice."""
+        recent = time.time() - _STORING_SECONDS
+        return [
+            state.task
+            for state in self._store.task_states(snapshot.project, tasks)
+            if state.reason == _ANSWERED and state.revision == snapshot.revision and state.at > recent
+        ]
+
     def begin(self, snapshot: Snapshot, tasks: Collection[int]) -> None:
-        """Note that tasks are being predicted; what was doubted stays so."""
+        """Note that tasks are being predicted, and of which Label Studio may yet store a prediction."""
         states = self._store.task_states(snapshot.project, tasks)
-        doubted = {state.task for state in states if state.reason == _UNANSWERED}
+        doubted = {
+            state.task
+            for state in states
+            if state.reason == _UNANSWERED
+            or (state.reason == _ANSWERED and state.revision == snapshot.revision)
+        }
         self.note(snapshot, set(tasks) - doubted, "running", "")
         self.note(snapshot, doubted, "running", _UNANSWERED)
 
@@ -112,13 +132,16 @@ class Pushing:
         pushed: list[Held] = []
         refused: dict[int, LabelStudioError] = {}
         for task, prediction in predictions.items():
+            # Should this worker end before there is an answer, the next one knows that there may be one.
+            self.note(snapshot, [task], "running", _UNANSWERED)
             try:
                 now = self._send(prediction, held[task])
                 now = self._look_again(snapshot, now) if task in doubted else now
             except LabelStudioError as error:
                 if not _is_of_one(error):
                     waiting = predictions.keys() - {one.task for one in pushed}
-                    self._wait(snapshot, waiting, doubted | ({task} if _may_be_done(error) else set()), error)
+                    unsure = {task} if isinstance(error, Unreachable) else set()
+                    self._wait(snapshot, waiting, doubted | unsure, error)
                     raise
                 refused[task] = error
                 continue
@@ -129,9 +152,15 @@ class Pushing:
         self._see_refused(snapshot, refused, nothing_else=not pushed)
         return pushed
 
-    def there(self, snapshot: Snapshot, tasks: Collection[int]) -> None:
-        """Note that Label Studio holds the tasks' predictions."""
-        self.note(snapshot, tasks, "done", _PUSHED)
+    def note_there(self, snapshot: Snapshot, held: Iterable[Held]) -> None:
+        """Note that Label Studio holds tasks' predictions, and under which numbers."""
+        for one in held:
+            self.note(snapshot, [one.task], "done", _PUSHED)
+            self._number(snapshot, one)
+
+    def note_answered(self, snapshot: Snapshot, tasks: Iterable[int]) -> None:
+        """Note that tasks were predicted in a reply, which Label Studio stores if it was still listening."""
+        self.note(snapshot, tasks, "done", _ANSWERED)
 
     def remove(self, snapshot: Snapshot, held: Iterable[Held]) -> int:
         """Remove what may go; how many are gone."""
@@ -148,9 +177,14 @@ class Pushing:
 
     def note(self, snapshot: Snapshot, tasks: Iterable[int], status: TaskStatus, reason: str) -> None:
         """Remember where tasks stand, and why."""
+        self.note_each(snapshot, status, dict.fromkeys(tasks, reason))
+
+    def note_each(self, snapshot: Snapshot, status: TaskStatus, reasons: Mapping[int, str]) -> None:
+        """Remember where tasks stand, and why, by task id."""
         now = time.time()
         self._store.set_task_states(
-            TaskState(snapshot.project, task, status, reason, snapshot.revision, now) for task in tasks
+            TaskState(snapshot.project, task, status, reason, snapshot.revision, now)
+            for task, reason in reasons.items()
         )
 
     # -- inside --------------------------------------------------------------------------------------------------
@@ -199,7 +233,7 @@ class Pushing:
 
     def _look_again(self, snapshot: Snapshot, sent: Held) -> Held:
         """What Label Studio holds now that it has taken a prediction which it may have stored before."""
-        found = self.held(snapshot, sent.task, sent.stays)
+        found = self.held(snapshot, sent.task, sent.stays, labeled=sent.labeled)
         return found if found.current else sent
 
     def _number(self, snapshot: Snapshot, held: Held) -> None:
@@ -214,8 +248,3 @@ def _is_of_one(error: LabelStudioError) -> bool:
     """Whether Label Studio, or a proxy before it, refused one prediction: the next one may be taken."""
     everyone_s = is_outage(error) or isinstance(error, Unauthorized)
     return not everyone_s and error.status is not None and error.status >= 400 and error.status != 429
-
-
-def _may_be_done(error: LabelStudioError) -> bool:
-    """Whether Label Studio may have stored, or may yet store, what it was sent: it has said nothing."""
-    return isinstance(error, Unreachable)

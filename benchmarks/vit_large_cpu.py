@@ -3,7 +3,7 @@
 The networks take turns, each call in a process of its own, so that its peak memory is known; random weights, the same
 for both where paintings are compared. Seconds are on the clock and, for a busy machine, of the processor. Figures
 belong to one run on one machine: compare the ratios. "narrow" is ours with products in bfloat16, as `Segmenter` lets it
-compute on CPUs with units for that; all else is float32.
+compute on CPUs with units for that.
 
     PYTHONPATH=. python3 benchmarks/vit_large_cpu.py [--prompts 1 4 8] [--threads 2] [--rounds 1]
     PYTHONPATH=. python3 benchmarks/vit_large_cpu.py --tiny     # does it run? no figures worth reading

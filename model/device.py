@@ -45,7 +45,7 @@ def choose(device: str) -> torch.device:
 
 
 def choose_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the device has units for it and a small attention layer comes out right, else float32.
+    """bfloat16 on cards that have units for it and where a small attention layer comes out right, else float32.
 
     Without such units bfloat16 is up to hundreds of times slower. Time is not measured: on a busy machine that would
     choose differently from one start to the next, and with it the predictions.
@@ -61,7 +61,7 @@ def choose_dtype(device: torch.device) -> torch.dtype:
 
 
 def narrows(device: torch.device) -> bool:
-    """Whether linear layers are to multiply in bfloat16 where all else is float32: on CPUs with units for it.
+    """Whether linear layers are to multiply in bfloat16 though the network is in float32: on CPUs with units for it.
 
     All of the network in bfloat16 is no faster on a CPU, and its masks differ more.
     """

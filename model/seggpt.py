@@ -284,7 +284,10 @@ class SegGPT(nn.Module):
                 module.fused = fused_mlp
 
     def narrow(self) -> None:
-        """Keep the linear layers' numbers in bfloat16 from now on, and multiply so; all else stays in float32."""
+        """Keep the linear layers' numbers in bfloat16 from now on, and multiply so.
+
+        Attention, norms, what layers add up and the decoder's convolutions stay in float32.
+        """
         for module in self.modules():
             if isinstance(module, Linear):
                 module.to(torch.bfloat16)

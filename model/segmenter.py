@@ -75,7 +75,7 @@ class Segmenter:
         """Take over a loaded network and move it to the device.
 
         Args:
-            model: in float32.
+            model: in float32; its numbers may be rounded, so it is this segmenter's from now on.
             name: first part of `identity`.
             device: as for `load`.
             dtype: what to compute in; None chooses by a self-test, and lets linear layers multiply in bfloat16 where a

@@ -19,11 +19,10 @@ from backend.errors import LabelConfigError, LabelStudioError, NotFound, Refused
 from backend.jobs import taking_up
 from backend.jobs.lanes import QUEUE_TROUBLES, LaneConsumer, is_waiting, open_lane, stop_all
 from backend.jobs.queue_log import QueueLog
-from backend.label_studio import is_outage
 from backend.learner import Learnt
 from backend.pre_annotation import PREDICTING, STEP_TASKS, Step
 from backend.settings import Settings
-from backend.store import Event, ProjectRecord
+from backend.store import Event
 from backend.store.leases import leased
 from backend.wiring import Backend
 
@@ -320,41 +319,13 @@ def _may_go_on(backend: Backend, jobs: Jobs) -> bool:
 
 
 def look(backend: Backend, jobs: Jobs) -> None:
-    """Drain what was left behind and find what Label Studio did not tell; one at a time, however long it takes."""
-    if not jobs.looking.locked():
-        with jobs.looking:
-            _look(backend, jobs)
-
-
-def _look(backend: Backend, jobs: Jobs) -> None:
-    for project in backend.store.waiting_events():
-        jobs.learn(project)
-    taking_up.tunings(backend, jobs)
-    taking_up.shadows(backend, jobs)
-    taking_up.measurings(backend, jobs)
-    records = backend.store.projects()
-    for record in records:
-        backend.pre_annotation.tidy(record.key)
-    for record in records if backend.label_studio.configured else ():
-        try:
-            _look_at(backend, jobs, record)
-            troubles.over(backend.store, "look", record.key)
-        except LabelStudioError as error:
-            troubles.met(backend.store, "look", record.key, error)
-            if is_outage(error):
-                return  # the same for all
-
-
-def _look_at(backend: Backend, jobs: Jobs, record: ProjectRecord) -> None:
-    if authorization := backend.settings.basic_authorization:
-        user = backend.settings.basic_auth_user
-        backend.label_studio.authorize_webhooks(record.id, user, authorization)
-    if backend.learner.is_due(record.key):
-        jobs.reconcile(record.key)
-    elif backend.pre_annotation.is_due(record.key):
-        jobs.pre_annotate(record.key)
-    if abandoned := backend.pre_annotation.abandoned(record.key):
-        jobs.left_overs(record.key, abandoned)
+    """Drain what was left behind and find what Label Studio did not tell; a worker makes one look at a time."""
+    if not jobs.looking.acquire(blocking=False):
+        return
+    try:
+        taking_up.everything(backend, jobs)
+    finally:
+        jobs.looking.release()
 
 
 def _follow_up(backend: Backend, jobs: Jobs, project: str, learnt: Learnt) -> None:

@@ -1,14 +1,54 @@
-"""What each look takes up again: what waits while nobody works on it, since a worker was stopped or killed."""
+"""What each look takes up: what Label Studio did not tell, and what waits since a worker was stopped or killed."""
 
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from backend.errors import Refused
+from backend import troubles
+from backend.errors import LabelStudioError, Refused
 from backend.jobs.lanes import is_waiting
+from backend.label_studio import is_outage
+from backend.store import ProjectRecord
 from backend.wiring import Backend
 
 if TYPE_CHECKING:
     from backend.jobs import Jobs
+
+
+def everything(backend: Backend, jobs: "Jobs") -> None:
+    """Queue all that is to be done and that nobody has queued."""
+    for project in backend.store.waiting_events():
+        jobs.learn(project)
+    tunings(backend, jobs)
+    shadows(backend, jobs)
+    measurings(backend, jobs)
+    records = backend.store.projects()
+    for record in records:
+        backend.pre_annotation.tidy(record.key)
+    for record in records if backend.label_studio.configured else ():
+        try:
+            changes(backend, jobs, record)
+            troubles.over(backend.store, "look", record.key)
+        except LabelStudioError as error:
+            troubles.met(backend.store, "look", record.key, error)
+            if is_outage(error):
+                return  # the same for all
+
+
+def changes(backend: Backend, jobs: "Jobs", record: ProjectRecord) -> None:
+    """Queue what Label Studio's own figures of a project ask for, and tasks that wait.
+
+    Raises:
+        LabelStudioError: no answer, or a refusal.
+    """
+    if authorization := backend.settings.basic_authorization:
+        user = backend.settings.basic_auth_user
+        backend.label_studio.authorize_webhooks(record.id, user, authorization)
+    if backend.learner.is_due(record.key):
+        jobs.reconcile(record.key)
+    elif backend.pre_annotation.is_due(record.key):
+        jobs.pre_annotate(record.key)
+    if abandoned := backend.pre_annotation.abandoned(record.key):
+        jobs.left_overs(record.key, abandoned)
 
 
 def tunings(backend: Backend, jobs: "Jobs") -> None:

@@ -45,13 +45,13 @@ class Trouble:
     def met(self, error: LabelStudioError) -> None:
         """An answer was late, missing, or refused the token."""
         with self._lock:
-            slow = isinstance(error, Unreachable) and error.slow
-            if self._error is not None and type(self._error) is type(error) and (self._told or slow):
+            now, slow = self._clock(), isinstance(error, Unreachable) and error.slow
+            lately = slow and now - self._slow_told_at <= _SLOW_AGAIN
+            if self._error is not None and type(self._error) is type(error) and (self._told or lately):
                 return
-            now = self._clock()
             self._since = now if self._error is None else self._since
             self._error = error
-            self._told = not slow or now - self._slow_told_at > _SLOW_AGAIN
+            self._told = not lately
             if slow and self._told:
                 self._slow_told_at = now
             told = self._told

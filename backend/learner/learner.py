@@ -58,7 +58,7 @@ class Learner:
         body = event.body
         moved = self._see_config(event.project, body.get("project"), event.received)
         self._config(event.project)  # an approval must not be taken for one without masks
-        tally = self._begin(event.project)
+        tally = self._begin(f"owed:{event.project}:events")
         before = self._approvals_ever(event.project)
         match event.action:
             case "ANNOTATION_CREATED" | "ANNOTATION_UPDATED" | "ANNOTATIONS_CREATED":
@@ -91,9 +91,9 @@ class Learner:
         )
         self._config(project)
         before = self._approvals_ever(project)
-        started = time.time()
+        started, begun = time.time(), time.monotonic()
         signs = sequences.signed(self._label_studio.signs(info), self._settings)
-        tally = self._begin(project)
+        tally = self._begin(f"owed:{project}:comparison")
         wanted = None if tasks is None else set(tasks)
         # Events are applied meanwhile, and know better than an export that was begun before them.
         known = self._approved(project, wanted)
@@ -106,7 +106,7 @@ class Learner:
                     if annotation["id"] not in known - self._approved(project, [task["id"]]):
                         self._teach(project, task, annotation, tally)
         self._withdraw(project, sorted(known - truth), tally)
-        seconds = time.time() - started  # before pools are filled, which only takes the time that there is
+        seconds = time.monotonic() - begun  # before pools are filled, which only takes the time that there is
         if wanted is None:
             self._take_up(project, exported, tally)
         sequences.place_again(self._store, project, exported, self._settings)
@@ -115,7 +115,8 @@ class Learner:
         if wanted is None and not tally.unread:
             self._store.mark_reconciled(project, started, signs)
             usual = float(self._store.note(_seconds(project)) or seconds)
-            self._store.set_note(_seconds(project), str(min(seconds, 2 * usual)))  # a standstill is not usual
+            seconds = min(seconds, max(1.0, 2 * usual))  # a standstill is not usual
+            self._store.set_note(_seconds(project), str(seconds))
         learnt = self._conclude(project, before, tally, moved)
         return replace(learnt, new_tasks=True)
 
@@ -206,7 +207,7 @@ class Learner:
             if not tally.away:  # of that the client tells, once
                 log.warning("project %s task %d: approval not usable yet: %s", project, approval.task, error)
             return
-        if self._put(approval, examples, tally):
+        if self._put(approval, examples, known=same is not None, tally=tally):
             tally.approved += 1
             compared = kept.compare(self._store, approval, masks, annotations.seen(annotation))
             self._store.add_kept(compared)
@@ -231,7 +232,7 @@ class Learner:
             except (ImageError, RegionError) as error:
                 tally.away = is_outage(error.__cause__) and self._label_studio.is_away()
                 continue
-            free.join(same, examples, partial(self._put, approval, tally=tally))
+            free.join(same, examples, partial(self._put, approval, known=True, tally=tally))
 
     def _approval(
         self, project: str, task: Mapping[str, Any], annotation: Mapping[str, Any]
@@ -243,12 +244,14 @@ class Learner:
         known = self._store.approvals(project, tasks=[approval.task])
         return approval, {one.annotation: one for one in known}, (config, lost)
 
-    def _put(self, approval: Approval, examples: Sequence[StoredExample], tally: Tally) -> bool:
-        """Store an approval and bound the pools that it joins; whether it says anything new."""
+    def _put(
+        self, approval: Approval, examples: Sequence[StoredExample], *, known: bool, tally: Tally
+    ) -> bool:
+        """Store an approval, which may be known, and bound the pools that it joins; whether it says anything new."""
         project = approval.project
         earlier = {info.key for info in self._store.pool(project) if info.annotation == approval.annotation}
-        if earlier:
-            self._store.set_note(_owed(project), "1")
+        if known:
+            self._store.set_note(tally.owing, "1")
         change = self._store.put_approval(approval, examples)
         if change not in (Change.NEW, Change.CHANGED):
             return False
@@ -329,7 +332,7 @@ class Learner:
         self._drop_retries(project, lambda annotation: annotation.get("id") in gone)
         taught = {info.annotation for info in self._store.pool(project)}
         if taught.intersection(gone):
-            self._store.set_note(_owed(project), "1")
+            self._store.set_note(tally.owing, "1")
         withdrawn = self._store.withdraw(project, gone)
         tally.withdrawn += len(withdrawn)
         tally.changed |= any(approval.annotation in taught for approval in withdrawn)
@@ -364,9 +367,9 @@ class Learner:
             self._store.set_note(looked_at, str(now))
         return bool(first_to_see)
 
-    def _begin(self, project: str) -> Tally:
-        """A tally that knows whether an attempt before it changed an example and ended before it moved the revision."""
-        return Tally(owed=bool(self._store.note(_owed(project))))
+    def _begin(self, owing: str) -> Tally:
+        """A tally that knows whether the last pass of its kind ended in a change, before it moved the revision."""
+        return Tally(owing, owed=bool(self._store.note(owing)))
 
     def _conclude(self, project: str, before: int, tally: Tally, moved: bool) -> Learnt:
         """Move the revision once for all that changed, if it pays."""
@@ -374,19 +377,14 @@ class Learner:
         if not moved and (tally.changed or pays):
             self._store.move_generation(project)
             moved = True
-        if self._store.note(_owed(project)):
-            self._store.set_note(_owed(project), "")
+        if self._store.note(tally.owing):
+            self._store.set_note(tally.owing, "")
         return Learnt(moved, tally.approved, tally.withdrawn, tuple(tally.unread), tally.away)
 
 
 def _seconds(project: str) -> str:
     """Name of the note that says how long a comparison with Label Studio takes."""
     return f"reconcile-seconds:{project}"
-
-
-def _owed(project: str) -> str:
-    """Name of the note that an example is being changed, and the revision has not moved for it yet."""
-    return f"owed:{project}"
 
 
 def key_of(payload: Mapping[str, Any], store: Store) -> str | None:

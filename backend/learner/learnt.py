@@ -32,10 +32,12 @@ class Tally:
     """What has changed so far in one pass.
 
     Args:
+        owing: name of the note that an example is being changed, and the revision has not moved for it yet.
         owed: whether a pass before it ended in the middle of a change, so that the revision has to move.
     """
 
-    def __init__(self, *, owed: bool = False) -> None:
+    def __init__(self, owing: str, *, owed: bool) -> None:
+        self.owing = owing
         self.changed = owed  # an example was corrected or withdrawn
         self.approved = 0
         self.withdrawn = 0

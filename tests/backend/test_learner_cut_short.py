@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from backend.errors import StoreError
-from tests.backend.stage import Stage, blob, brush, half
+from tests.backend.stage import Stage, blob, brush, half, reconcile
 
 
 def corrected(stage: Stage, annotation: int) -> None:
@@ -60,6 +60,37 @@ def test_a_change_whose_attempt_ended_in_the_middle_moves_the_revision_after_all
     stage.event("ANNOTATION_DELETED", annotations=[{"id": 10_000}])
     stage.work()
     assert stage.setup() == moved, "once"
+
+
+def test_a_first_mask_of_a_known_annotation_moves_the_revision_after_all(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.approve(1)
+    image, mask = blob(2)
+    annotation = stage.submit(stage.upload(image))
+    stage.work()
+    before = stage.setup()
+    stage.correct(annotation, brush(mask))
+    cut_short(stage, "put_approval", monkeypatch)
+    assert stage.setup() == before
+
+    stage.work()
+
+    assert stage.setup() != before
+
+
+def test_what_a_comparison_owes_is_not_for_an_event_to_pay(stage: Stage) -> None:
+    """They run side by side: every event of a long comparison moved the revision."""
+    stage.approve(1)
+    before = stage.setup()
+    stage.backend.store.set_note(f"owed:{stage.key}:comparison", "1")
+    stage.event("ANNOTATION_DELETED", annotations=[{"id": 10_000}])
+    stage.work(later=False)
+    assert stage.setup() == before
+
+    reconcile(stage)
+
+    assert stage.setup() != before
 
 
 def test_a_change_that_came_to_nothing_owes_nothing(stage: Stage) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -292,19 +293,26 @@ def test_one_comparison_that_met_a_standstill_does_not_put_off_the_next_for_long
     name, store, learner = f"reconcile-seconds:{stage.key}", stage.backend.store, stage.backend.learner
     stage.approve(1)
     reconcile(stage)
-    store.set_note(name, "0.001")
+    store.set_note(name, "2")
+    clock = [0.0]
     really = stage.backend.label_studio.export
 
     def slowly(*given: Any) -> Any:
-        time.sleep(0.1)
+        clock[0] += 13
         return really(*given)
 
     monkeypatch.setattr(stage.backend.label_studio, "export", slowly)
+    monkeypatch.setattr(
+        "backend.learner.learner.time", SimpleNamespace(time=time.time, monotonic=lambda: clock[0])
+    )
     taken = []
-    for _ in range(3):
+    for _ in range(4):
         learner.reconcile(stage.key)
         taken.append(float(store.note(name) or 0))
-    assert taken == [0.002, 0.004, 0.008], "and where it is slow for good, that is known soon"
+    assert taken == [4, 8, 13, 13], "and where it is slow for good, that is known soon"
+    store.set_note(name, "0.05")
+    learner.reconcile(stage.key)
+    assert float(store.note(name) or 0) == 1
 
 
 # -- the revision --------------------------------------------------------------------------------------------------

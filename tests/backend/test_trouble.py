@@ -50,6 +50,19 @@ def test_answers_that_are_late_now_and_then_are_one_trouble(caplog: pytest.LogCa
     assert len(told(caplog)) == 2
 
 
+def test_a_label_studio_that_hangs_is_told_though_a_late_answer_was_told_before(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    now = [0.0]
+    trouble = Trouble(lambda: now[0])
+    trouble.met(SLOW)
+    trouble.over()
+    for _ in range(12):
+        now[0] += 100
+        trouble.met(SLOW)
+    assert len(told(caplog)) == 2
+
+
 def test_an_outage_that_begins_with_a_late_answer_is_told_though_late_ones_no_longer_are(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -114,7 +114,7 @@ class Learner:
             self._drop_retries(project, lambda annotation: annotation.get("id") not in truth)
         if wanted is None and not tally.unread:
             self._store.mark_reconciled(project, started, signs)
-            usual = float(self._store.note(_seconds(project)) or seconds)
+            usual = float(self._store.note(_seconds(project)) or 0)
             seconds = min(seconds, max(1.0, 2 * usual))  # a standstill is not usual
             self._store.set_note(_seconds(project), str(seconds))
         learnt = self._conclude(project, before, tally, moved)

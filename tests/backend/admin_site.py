@@ -20,6 +20,8 @@ class Site:
     served: Served
     label_studio: FakeLabelStudio
     store: Store
+    restless: bool = False
+    """Whether it once did not come to rest in time."""
 
     def address(self, path: str = "/") -> str:
         return f"http://127.0.0.1:{self.served.port}{path}"
@@ -27,11 +29,11 @@ class Site:
     def api(self, rest: str = "") -> Any:
         return self.served.client.get(f"/api/projects/{KEY}{rest}").json()
 
-    @property
-    def at_rest(self) -> bool:
-        """Whether all examples teach, and nobody is in the middle of reading any: only then the revision stays."""
-        all_teach = len(self.api("/examples")) == EXAMPLES
-        return all_teach and not any(map(self.store.held, ("learn", "reconcile")))
+    def unrest(self) -> str:
+        """What is missing until all examples teach, and nobody reads any: only then the revision stays. "" at rest."""
+        teach = len(self.api("/examples"))
+        busy = [lease for lease in ("learn", "reconcile") if self.store.held(lease)]
+        return "" if teach == EXAMPLES and not busy else f"{teach} of {EXAMPLES} examples teach; held: {busy}"
 
     def predicted(self, task: int) -> bool:
         """Whether a task is predicted as it would be now."""

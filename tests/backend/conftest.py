@@ -16,11 +16,11 @@ from tests.backend.served import Served
 from tests.backend.stage import PATIENCE, Run, Stage, staged, write_random_checkpoint
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _time_enough() -> Iterator[None]:
     """A machine that stands still for half a minute is no outage; tests of being late say how late themselves.
 
-    Stays where a test undoes what it patched by its own `monkeypatch`.
+    For a module, since what a test patches itself has to be undone before this is; a package would need `__init__.py`.
     """
     with pytest.MonkeyPatch.context() as patient:
         defaults = Connection.__init__.__kwdefaults__ or {}
@@ -96,12 +96,11 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], che
 @pytest.fixture
 def serve(tmp_path: Path, checkpoint_file: Path) -> Iterator[Callable[..., Served]]:
     """Starts real `serve` processes, with settings by their variables' names."""
-    started: list[Served] = []
+    with ExitStack() as started:
 
-    def start(**environment: str) -> Served:
-        started.append(Served(tmp_path, checkpoint_file, **environment))
-        return started[-1]
+        def start(**environment: str) -> Served:
+            served = Served(tmp_path, checkpoint_file, **environment)
+            started.callback(served.stop)
+            return served
 
-    yield start
-    for served in started:
-        served.stop()
+        yield start

@@ -85,6 +85,8 @@ def serve(model_class: type[LabelStudioMLBase], port: int) -> None:
     app.add_url_rule("/health", "health", lambda: jsonify({"status": "UP"}))
     for name, route in (("setup", setup), ("predict", predict), ("webhook", webhook)):
         app.add_url_rule(f"/{name}", name, route, methods=["POST"])
+    # So that a test sees why; Label Studio sees no more than the status, as without it.
+    app.register_error_handler(ConnectionError, lambda error: (jsonify({"detail": str(error)}), 500))
     app.run(host="127.0.0.1", port=port)
 
 

@@ -40,9 +40,16 @@ class RedisServer:
     def start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._process = subprocess.Popen(self._command(), stdout=subprocess.DEVNULL)  # noqa: S603 - our own words
+        try:
+            self._wait_until_up(self._process)
+        except BaseException:
+            self.kill()
+            raise
+
+    def _wait_until_up(self, process: "subprocess.Popen[bytes]") -> None:
         deadline = time.monotonic() + _START_SECONDS
         while not self._is_up():
-            if self._process.poll() is not None or time.monotonic() > deadline:
+            if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"no Redis: {self.log()}")
             time.sleep(0.02)
 

@@ -112,9 +112,7 @@ def test_what_waits_on_the_disk_survives_a_restart_of_the_server(
     assert annotation in second.pool
 
 
-def test_without_a_disk_to_wait_on_the_sender_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_disk_to_wait_on_the_sender_is_told(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "store.sqlite3")
     alone = Delivery(store, None, lambda _body: None, lambda _key: None)
     assert alone.keep("1.1", CREATED, {}, 1.0) is True

@@ -4,7 +4,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -122,15 +122,14 @@ def reconciled(store: Store, project: str) -> bool:
 def studio(
     fake_label_studio: FakeLabelStudio, tmp_path: Path, checkpoint_file: Path
 ) -> Iterator[Callable[..., Studio]]:
-    made: list[Studio] = []
+    with ExitStack() as made:
 
-    def make(**settings: str) -> Studio:
-        made.append(Studio(fake_label_studio, tmp_path, checkpoint_file, **settings))
-        return made[-1]
+        def make(**settings: str) -> Studio:
+            studio = Studio(fake_label_studio, tmp_path, checkpoint_file, **settings)
+            made.callback(studio.served.stop)
+            return studio
 
-    yield make
-    for each in made:
-        each.served.stop()
+        yield make
 
 
 def test_an_event_that_cannot_be_kept_is_refused_and_found_by_comparing(

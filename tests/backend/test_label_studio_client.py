@@ -18,7 +18,7 @@ def naps() -> list[float]:
 
 @pytest.fixture
 def client(fake_label_studio: FakeLabelStudio, naps: list[float]) -> LabelStudio:
-    return LabelStudio(fake_label_studio.url, fake_label_studio.personal_token, timeout=5, sleep=naps.append)
+    return LabelStudio(fake_label_studio.url, fake_label_studio.personal_token, sleep=naps.append)
 
 
 def test_a_project_has_the_key_that_setup_sends(

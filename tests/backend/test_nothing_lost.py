@@ -8,7 +8,7 @@ import random
 import signal
 import threading
 import time
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -104,17 +104,19 @@ def test_after_kills_at_random_moments_the_examples_are_the_approved_masks(
     redis_installed: None,
 ) -> None:
     chance = random.Random(f"{engine} {ROUNDS}")  # noqa: S311 - reproducible on purpose
-    redis = RedisServer(tmp_path / "redis")
     settings = {
         "LABEL_STUDIO_URL": fake_label_studio.url, "LABEL_STUDIO_API_KEY": fake_label_studio.legacy_token,
         "RECONCILE_EVERY": "5", "POOL_SIZE": "1024", "TUNE_EVERY": "0", "PRE_ANNOTATE": "off",
     }  # fmt: skip
-    if engine == "redis":
-        redis.start()
-        settings["REDIS_URL"] = redis.url
-    served = Served(tmp_path, checkpoint_file, **settings)
-    people = Annotators(fake_label_studio, f"http://127.0.0.1:{served.port}", chance)
-    try:
+    with ExitStack() as running:
+        redis = RedisServer(tmp_path / "redis")
+        running.callback(redis.kill)
+        if engine == "redis":
+            redis.start()
+            settings["REDIS_URL"] = redis.url
+        served = Served(tmp_path, checkpoint_file, **settings)
+        running.callback(served.stop)
+        people = Annotators(fake_label_studio, f"http://127.0.0.1:{served.port}", chance)
         for _ in range(ROUNDS):
             working = threading.Thread(target=people.act, args=(APPROVALS // ROUNDS,))
             working.start()
@@ -133,9 +135,6 @@ def test_after_kills_at_random_moments_the_examples_are_the_approved_masks(
             assert {approval.annotation for approval in store.approvals(key)} == set(people.masks)
             until(lambda: not store.pending_events(), COMPARED)
             assert same(examples_of(store, key), people.masks)
-    finally:
-        served.stop()
-        redis.kill()
 
 
 def kill(what: str, served: Served, redis: RedisServer) -> None:

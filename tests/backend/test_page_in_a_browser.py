@@ -51,8 +51,12 @@ def running(checkpoint_file: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture
 def site(running: Site) -> Site:
-    """At rest: what a test before has set going has come to its end."""
-    until(lambda: running.at_rest)
+    """At rest: what a test before has set going has come to its end. Where it once did not, nobody waits again."""
+    try:
+        until(lambda: not running.unrest(), patience=0 if running.restless else 300)
+    except AssertionError:
+        running.restless = True
+        pytest.fail(f"Not at rest after a test before: {running.unrest()}", pytrace=False)
     return running
 
 

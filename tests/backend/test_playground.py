@@ -227,7 +227,7 @@ def find_until(page: Page, text: str) -> None:
     for _ in range(20):
         page.get_by_role("button", name="Find").click()
         with suppress(PageError):
-            page.get_by_text(text).first.wait_for(timeout=20_000)
+            page.get_by_text(text).first.wait_for(timeout=30_000)
             return
     raise AssertionError(f"the page does not say '{text}'")
 
@@ -237,7 +237,7 @@ def _on_screen(page: Page) -> tuple[tuple[float, float], float]:
 
     Not in the whole page: what Gradio says of an error comes up in nearly the same red, and goes after some seconds.
     """
-    for _ in range(120):
+    for _ in range(600):
         frame = page.locator("#painted").bounding_box()
         assert frame is not None
         with Image.open(io.BytesIO(page.screenshot(clip=frame))) as screen:

@@ -1,6 +1,8 @@
 """Pools that have room again: which approvals are read then, and which stay out."""
 
+import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -253,7 +255,9 @@ def test_filling_pools_does_not_put_off_the_next_comparison(
     stage, _ = full
     grow(stage, 4)
     clock = [1e9]
-    monkeypatch.setattr("backend.learner.learner.time.time", lambda: clock[0])
+    monkeypatch.setattr(
+        "backend.learner.learner.time", SimpleNamespace(time=time.time, monotonic=lambda: clock[0])
+    )
     at_the_first_image(stage, monkeypatch, lambda _: clock.append(clock.pop() + 30.0))
     stage.backend.learner.reconcile(stage.key)
     assert float(stage.backend.store.note(f"reconcile-seconds:{stage.key}") or "x") == 0.0

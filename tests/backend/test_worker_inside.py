@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,10 @@ class Studio:
         answer = self.served.client.get(f"/api/projects/{self.key}{path}")
         return answer.json() if answer.status_code == 200 else {}
 
+    def tuning_status(self) -> str:
+        """Of the newest tuning."""
+        return str(self.about("/tunings")[0]["status"])
+
     def taught(self) -> set[int]:
         return {int(row["annotation"]) for row in self.about("/examples") or []}
 
@@ -64,18 +69,16 @@ def studio(
     fake_label_studio: FakeLabelStudio,
     redis_installed: None,
 ) -> Iterator[Studio]:
-    redis = RedisServer(tmp_path / "redis")
     settings = {
-        "WORKER": "inside", "LABEL_STUDIO_URL": fake_label_studio.url, "TUNE_STEPS": "4", "RECONCILE_EVERY": "5",
+        "WORKER": "inside", "LABEL_STUDIO_URL": fake_label_studio.url, "TUNE_STEPS": "40", "RECONCILE_EVERY": "5",
         "LABEL_STUDIO_API_KEY": fake_label_studio.legacy_token,
     }  # fmt: skip
-    if request.param == "redis":
-        redis.start()
-        settings["REDIS_URL"] = redis.url
-    served = Served(tmp_path, checkpoint_file, **settings)
-    yield Studio(served, fake_label_studio)
-    served.stop()
-    redis.kill()
+    with ExitStack() as running:
+        if request.param == "redis":
+            settings["REDIS_URL"] = running.enter_context(RedisServer(tmp_path / "redis")).url
+        served = Served(tmp_path, checkpoint_file, **settings)
+        running.callback(served.stop)
+        yield Studio(served, fake_label_studio)
     assert "Traceback" not in served.said
 
 
@@ -97,12 +100,15 @@ def test_one_process_does_it_all_with_the_weights_in_memory_once(studio: Studio)
     until(lambda: studio.taught() == {first, *more})
     studio.tell("START_TRAINING")
     until(lambda: studio.about("/tunings"))
-    while studio.about("/tunings")[0]["status"] not in {"done", "failed"}:  # nobody is kept waiting
+    answered = 0
+    while (status := studio.tuning_status()) not in {"done", "failed"}:
         assert studio.served.client.get("/health").status_code == 200
         task = studio.label_studio.tasks[ahead[0]]
         body = {"tasks": [task], "project": studio.key}
         assert studio.served.client.post("/predict", json=body).json()["results"] != [[]]
-    assert studio.about("/tunings")[0]["status"] == "done"
+        answered += status == studio.tuning_status() == "running"
+    assert status == "done"
+    assert answered, "nobody is kept waiting until a tuning has ended"
     assert studio.about("/prompts")
 
     studio.label_studio.withdraw(more[0])  # which nothing tells

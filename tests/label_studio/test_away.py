@@ -1,7 +1,7 @@
 """A real Label Studio that is stopped in the middle of a background pass, and started again."""
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import httpx
@@ -25,9 +25,10 @@ PATIENCE_SECONDS = 900.0  # they are many; what may be there twice is looked at 
 def studio(label_studio_template: Path, tmp_path: Path) -> Iterator[LabelStudioServer]:
     """One of its own, since it is stopped."""
     server = LabelStudioServer(tmp_path / "label-studio", free_port(), settings=PATIENT)
-    server.start(template=label_studio_template)
-    yield server
-    server.stop()
+    with ExitStack() as running:
+        running.callback(server.stop)
+        server.start(template=label_studio_template)
+        yield server
 
 
 @pytest.mark.parametrize("worker", ["on", "inside"])

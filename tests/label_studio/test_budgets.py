@@ -25,7 +25,7 @@ def timed() -> Iterator[Within]:
 
     It stands still while not even a thread that wants to run for a moment every 20 ms comes to its turn.
     """
-    ended, still, last = threading.Event(), 0.0, time.monotonic()
+    ended, lock, still, last = threading.Event(), threading.Lock(), 0.0, time.monotonic()
 
     def gap() -> float:
         passed = time.monotonic() - last
@@ -34,12 +34,17 @@ def timed() -> Iterator[Within]:
     def beat() -> None:
         nonlocal still, last
         while not ended.wait(BEAT_SECONDS):
-            still, last = still + gap(), time.monotonic()
+            with lock:
+                still, last = still + gap(), time.monotonic()
+
+    def stood_still() -> float:
+        with lock:
+            return still + gap()
 
     def within(seconds: float, ask: Callable[[], httpx.Response]) -> None:
-        began, still_before = time.monotonic(), still
+        began, still_before = time.monotonic(), stood_still()
         ask().raise_for_status()
-        took = time.monotonic() - began - (still + gap() - still_before)
+        took = time.monotonic() - began - (stood_still() - still_before)
         assert took < seconds, f"{took:.2f} s, of which {seconds:.0f} are allowed"
 
     thread = threading.Thread(target=beat, daemon=True)

@@ -78,7 +78,6 @@ def test_a_picture_that_cannot_be_read_costs_only_its_own_task(stage: Stage) -> 
     stage.session.retrieve_predictions(stage.id, [*bad, *others])
 
     stage.wait_predicted(*others)
-    assert [stage.session.predictions(task) for task in bad] == [[], []]
 
     def reasons() -> list[str]:
         states = stage.backend.get(f"/api/projects/{stage.key}/tasks")
@@ -86,6 +85,7 @@ def test_a_picture_that_cannot_be_read_costs_only_its_own_task(stage: Stage) -> 
 
     eventually(lambda: len(reasons()) == len(bad), "both have failed")
     assert all(reasons())
+    assert [stage.session.predictions(task) for task in bad] == [[], []]
 
 
 def test_annotations_that_come_with_an_import_are_found_without_an_event(stage: Stage) -> None:

@@ -101,11 +101,15 @@ def test_a_worker_that_is_killed_in_the_middle_goes_on_from_where_it_was(
 ) -> None:
     stage = approved(make_stage, tuning_backend)
     stage.session.start_training(stage.connection)
-    eventually(lambda: tuning(stage).get("step", 0) > 0, "the tuning runs", LONG_SECONDS)
-    early = tuning(stage)
+    early = eventually(
+        lambda: now if (now := tuning(stage)).get("step", 0) >= 5 else {}, "the tuning runs", LONG_SECONDS
+    )
     kept = early["updated"] + SAVE_EVERY + 2 * NOTE_EVERY
-    eventually(lambda: tuning(stage)["updated"] > kept, "what came after that has been kept", LONG_SECONDS)
-    cut = tuning(stage)
+    cut = eventually(
+        lambda: now if (now := tuning(stage))["updated"] > kept or now["status"] != "running" else {},
+        "what came after that has been kept",
+        LONG_SECONDS,
+    )
     assert cut["status"] == "running"
 
     worker = kill_worker_of(stage.backend)
@@ -115,8 +119,7 @@ def test_a_worker_that_is_killed_in_the_middle_goes_on_from_where_it_was(
 
     def done() -> bool:
         now = tuning(stage)
-        if now["updated"] > cut["updated"] + 5:
-            seen.append(now["step"])
+        seen.append(now["step"])
         return bool(now["status"] == "done")
 
     eventually(done, "the tuning has ended", LONG_SECONDS)

@@ -139,7 +139,7 @@ def test_figures_are_those_of_predictions_without_it_and_by_it_alone(staging: St
         others = [key for key in record.context[stage.target] if key != part["key"]]
         assert part["without"] == pytest.approx(1 - iou(shown, predicted(*others)), abs=1e-4)
         assert part["alone"] == pytest.approx(iou(shown, predicted(part["key"])), abs=1e-4)
-    assert len({(part["without"], part["alone"]) for part in parts}) == 3
+    assert len({(part["without"], part["alone"]) for part in parts}) > 1, "else the figures could be anyone's"
     assert sum(part["share"] for part in parts) == pytest.approx(1)
 
 

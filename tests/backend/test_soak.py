@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.backend.served import Served, until
+from tests.backend.served import KEY, Served, until
 from tests.backend.stage import write_random_checkpoint
 
 pytestmark = pytest.mark.slow
@@ -67,6 +67,16 @@ def work(served: Served, part: int) -> None:
     until(lambda: served.approvals() == (part + 1) * approvals)
 
 
+def measure(served: Served) -> None:
+    """Let the worker measure a full pool by leave-one-out, for which it finds time now and then.
+
+    Every number of examples and of queries at once has its own kernels, which are kept.
+    """
+    answer = served.client.post(f"/api/projects/{KEY}/examples/measure")
+    assert answer.is_success, answer.text
+    until(lambda: not served.client.get(f"/api/projects/{KEY}/alarm").json()["due"], what="a measuring")
+
+
 def test_memory_stays_what_it_was_after_the_first_tenth(served: Served) -> None:
     (worker,) = until(served.workers)
     served.approve(1, *SIZE)
@@ -74,6 +84,7 @@ def test_memory_stays_what_it_was_after_the_first_tenth(served: Served) -> None:
     seen: list[tuple[float, float]] = []
     for part in range(PARTS):
         work(served, part)
+        measure(served)
         seen.append((resident(served.process.pid), resident(worker)))
         sys.stdout.write(
             f"after {part + 1} of {PARTS}: serve {seen[-1][0]:.1f} MiB, worker {seen[-1][1]:.1f} MiB\n"

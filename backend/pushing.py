@@ -107,8 +107,7 @@ class Pushing:
             if state.reason == _UNANSWERED
             or (state.reason == _ANSWERED and state.revision == snapshot.revision)
         }
-        self.note(snapshot, set(tasks) - doubted, "running", "")
-        self.note(snapshot, doubted, "running", _UNANSWERED)
+        self.note_each(snapshot, "running", {task: _UNANSWERED if task in doubted else "" for task in tasks})
 
     def push(
         self, snapshot: Snapshot, predictions: Mapping[int, TaskPrediction], held: Mapping[int, Held]
@@ -152,10 +151,10 @@ class Pushing:
         self._see_refused(snapshot, refused, nothing_else=not pushed)
         return pushed
 
-    def note_there(self, snapshot: Snapshot, held: Iterable[Held]) -> None:
+    def note_there(self, snapshot: Snapshot, held: Collection[Held]) -> None:
         """Note that Label Studio holds tasks' predictions, and under which numbers."""
+        self.note(snapshot, [one.task for one in held], "done", _PUSHED)
         for one in held:
-            self.note(snapshot, [one.task], "done", _PUSHED)
             self._number(snapshot, one)
 
     def note_answered(self, snapshot: Snapshot, tasks: Iterable[int]) -> None:
@@ -211,9 +210,8 @@ class Pushing:
         self, snapshot: Snapshot, tasks: Collection[int], doubted: Collection[int], error: LabelStudioError
     ) -> None:
         """Note that tasks wait, and of which it is not known whether Label Studio has stored their predictions."""
-        unsure = set(tasks).intersection(doubted)
-        self.note(snapshot, set(tasks) - unsure, "queued", str(error))
-        self.note(snapshot, unsure, "queued", _UNANSWERED)
+        reasons = {task: _UNANSWERED if task in doubted else str(error) for task in tasks}
+        self.note_each(snapshot, "queued", reasons)
 
     def _send(self, prediction: TaskPrediction, held: Held) -> Held:
         """Let Label Studio store a prediction, in place of the newest superseded one where there is any."""

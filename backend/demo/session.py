@@ -16,9 +16,8 @@ from backend import brush_rle
 from backend.demo.server import Login
 from backend.errors import LabelStudioError, Unauthorized, Unreachable
 
-TIMEOUT_SECONDS = (
-    300.0  # submits, imports and retrieves wait for the backend inside Label Studio: 100 s and more
-)
+# Submits, imports and retrieves wait for the backend inside Label Studio: 100 s and more.
+TIMEOUT_SECONDS = 300.0
 
 
 def brush_region(

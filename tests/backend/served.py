@@ -25,7 +25,7 @@ KEY = "1.1767225601"
 COMPARED = 600.0
 """Seconds for a comparison with Label Studio: the next one comes after twenty times as long as one usually takes.
 
-Any but the first counts as twice the usual at most, or as a second, however long the machine stood still.
+Each counts as twice the usual at most, or as a second, however long the machine stood still.
 """
 
 

@@ -171,11 +171,13 @@ def test_a_look_that_takes_longer_than_until_the_next_takes_one_worker_only(
         slow.setattr(stage.backend.store, "projects", projects)
         first = threading.Thread(target=jobs_module.look, args=(stage.backend, stage.jobs))
         first.start()
-        assert begun.wait(PATIENCE)
-        jobs_module.look(stage.backend, stage.jobs)
-        assert looked == [1]
-        going_on.set()
-        first.join(PATIENCE)
+        try:
+            assert begun.wait(PATIENCE)
+            jobs_module.look(stage.backend, stage.jobs)
+            assert looked == [1]
+        finally:
+            going_on.set()
+            first.join(PATIENCE)
     stage.approve(1)
     stage.jobs.look()
     assert "look" in stage.work()

@@ -17,8 +17,8 @@ from backend.demo.session import Session, brush_region
 
 PATIENCE_SECONDS = 240.0
 ANSWER_SECONDS = 240.0  # for one answer of a machine that may stand still for half a minute
-# The backend looks for silent changes at its leisure: twenty times as long after an export as one usually takes. Any but
-# the first counts as twice the usual at most, or as a second, however long the machine stood still.
+# The backend looks for silent changes at its leisure: twenty times as long after an export as one usually takes. Each
+# counts as twice the usual at most, or as a second, however long the machine stood still.
 WITHOUT_EVENT_SECONDS = 600.0
 PATIENT = {"WEBHOOK_TIMEOUT": "60", "ML_TIMEOUT_PREDICT": "200"}
 """Settings of Label Studio: once something is submitted, the backend has its event; what it is asked it may answer late."""

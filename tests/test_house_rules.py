@@ -81,6 +81,19 @@ def test_nothing_prints_but_benchmarks() -> None:
     assert printing == []
 
 
+def test_no_process_of_ours_comes_to_ignore_a_signal() -> None:
+    """One that comes in the middle of `signal.signal(..., SIG_IGN)` is an error that Python prints with a traceback."""
+    ignoring = [
+        f"{name(path)}:{node.lineno}"
+        for path in ROOMS
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) == "signal.signal"
+        and any(part in ast.unparse(node.args[1]) for part in ("SIG_IGN", "SIG_DFL"))
+    ]
+    assert ignoring == []
+
+
 def test_no_file_names_a_path_of_a_developer_s_machine() -> None:
     somebody_s = re.compile(r"(?<![\w.])/(home|Users|root|work|opt|tmp/w)/[\w.-]|\b[A-Z]:\\Users\\")
     found = [

@@ -10,7 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -72,6 +72,7 @@ def serve(
         if lanes.stop():
             backend.close()
         else:
+            _say_unfinished()
             _leave_at_once()
 
     uvicorn.run(
@@ -110,13 +111,11 @@ def worker(
     if listen:
         threading.Thread(target=hear, name="stdin", daemon=True).start()
     _show_figures(settings, backend.metrics)
-    ended = Jobs(settings, backend).run(stop)
-    for number in _TO_END:
-        signal.signal(number, signal.SIG_IGN)  # it is ending already; Python's own end would let them kill
-    if ended:
+    if Jobs(settings, backend).run(stop):
         backend.close()
     else:
-        _leave_at_once()
+        _say_unfinished()
+    _leave_at_once()  # Python's own end gives signals back to the system, and the next one would kill
 
 
 def _set_on_signals(stop: threading.Event) -> None:
@@ -185,10 +184,15 @@ class _Lanes:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _leave_at_once() -> None:
-    """End the process while threads still work: closing what they use would let each of them fail, with a page."""
+def _say_unfinished() -> None:
+    """Threads still work: closing what they use would let each of them fail, with a page."""
     log.warning("the worker ends in the middle of a job, which is done again later")
+
+
+def _leave_at_once() -> NoReturn:
+    """End the process, with its threads and its handlers of signals as they are."""
     logging.shutdown()
+    sys.stdout.flush()
     os._exit(0)
 
 

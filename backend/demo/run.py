@@ -210,5 +210,6 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _ignore_signals() -> None:
+    """Not by SIG_IGN: Python prints an error about a signal that comes while that is set."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, lambda *_: None)

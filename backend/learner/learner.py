@@ -198,6 +198,10 @@ class Learner:
         approval, known, labels = self._approval(project, task, annotation)
         same = known.get(approval.annotation)
         if same and same.digest == approval.digest:
+            if same.at != approval.at:
+                self._store.put_approval(
+                    replace(same, at=approval.at), None
+                )  # the time alone, where it is later
             return
         try:
             masks, examples = self._read(approval, same, task, annotation, labels)

@@ -32,7 +32,7 @@ class Change(Enum):
 
     NEW = "new"  # its annotation had not been approved before
     CHANGED = "changed"  # it says something else than before
-    UNCHANGED = "unchanged"  # same digest: nothing was written
+    UNCHANGED = "unchanged"  # same digest: only the approval was written, where it is later
     STALE = "stale"  # older (by `at`) than what is stored: nothing was written
 
 
@@ -138,11 +138,12 @@ class Store(Protocol):
         """The event has been dealt with; it may be forgotten. Unknown ids are ignored."""
 
     # -- approvals and examples ----------------------------------------------------------------------------------
-    def put_approval(self, approval: Approval, examples: Sequence[StoredExample]) -> Change:
+    def put_approval(self, approval: Approval, examples: Sequence[StoredExample] | None) -> Change:
         """Store an approval and its examples in place of all that its annotation had taught before.
 
         An example is pinned where it says so, or where the one of its target that it replaces was. A NEW approval adds
-        one to the project's `approvals`. With UNCHANGED and STALE nothing is written.
+        one to the project's `approvals`. With STALE nothing is written; with UNCHANGED only the approval, where it is
+        later. Without examples (None), what has another digest than what is stored is STALE.
         """
 
     def withdraw(self, project: str, annotations: Collection[int]) -> list[Approval]:

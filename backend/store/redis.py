@@ -155,10 +155,10 @@ class RedisStore(Store):
 
     # -- approvals and examples ----------------------------------------------------------------------------------
     @override
-    def put_approval(self, approval: Approval, examples: Sequence[StoredExample]) -> Change:
+    def put_approval(self, approval: Approval, examples: Sequence[StoredExample] | None) -> Change:
         row = row_of(approval, APPROVAL, moment=unix_seconds(approval.at))
-        arguments: list[Any] = [len(EXAMPLE), len(examples)]
-        for example in examples:
+        arguments: list[Any] = [len(EXAMPLE), -1 if examples is None else len(examples)]
+        for example in examples or ():
             info = row_of(example.info, EXAMPLE, moment=unix_seconds(example.info.at))
             arguments += fields(EXAMPLE, info)
             arguments += fields(ARRAYS, {"image": example.image, "mask": example.mask})[1::2]

@@ -67,28 +67,28 @@ return call('HINCRBY', event, 'attempts', 1)
 # -- approvals and examples ----------------------------------------------------------------------------------------
 PUT_APPROVAL = script("""
 local project, annotation, task, digest, moment, json = take(), take(), take(), take(), take(), take()
-local stored = call('HGET', key('approvals', project), annotation)
-if stored then
-    local before = cjson.decode(stored)
-    if before.digest == digest then
-        return 'unchanged'
-    elseif before.moment > tonumber(moment) then
-        return 'stale'
+local columns, count = take(), tonumber(take())
+local before = cjson.decode(call('HGET', key('approvals', project), annotation) or '{"moment": 0}')
+if before.digest == digest then
+    if before.moment < tonumber(moment) then
+        call('HSET', key('approvals', project), annotation, json)
     end
+    return 'unchanged'
+elseif count < 0 or before.moment > tonumber(moment) then
+    return 'stale'
 end
 local pinned = pinned_targets(project, annotation)
 remove_approval(project, annotation)
 remove_taught(project, annotation)
 add_approval(project, annotation, task, json)
-local columns = take()
-for _ = 1, tonumber(take()) do
+for _ = 1, count do
     local flat, named = take_fields(columns)
     add_example(flat, named, take(), take())
     if pinned[named.target] then
         call('HSET', key('example', named.key), 'pinned', 1)
     end
 end
-if stored then
+if before.digest then
     return 'changed'
 end
 add_project(project)

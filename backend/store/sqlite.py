@@ -144,7 +144,7 @@ class SqliteStore(SqlitePredictions, Store):
 
     # -- approvals and examples ----------------------------------------------------------------------------------
     @override
-    def put_approval(self, approval: Approval, examples: Sequence[StoredExample]) -> Change:
+    def put_approval(self, approval: Approval, examples: Sequence[StoredExample] | None) -> Change:
         moment = unix_seconds(approval.at)
         with self._database.writing() as connection:
             stored = connection.execute(
@@ -152,14 +152,14 @@ class SqliteStore(SqlitePredictions, Store):
                 (approval.project, approval.annotation),
             ).fetchone()
             if stored and stored[0] == approval.digest:
+                if stored[1] < moment:
+                    _insert_approval(connection, approval, moment)
                 return Change.UNCHANGED
-            if stored and stored[1] > moment:
+            if examples is None or (stored and stored[1] > moment):
                 return Change.STALE
             pinned = _pinned_targets(connection, approval)
             _remove_examples(connection, approval.project, [approval.annotation])
-            insert(
-                connection, "approvals", f"{_APPROVAL}, moment", [(*values_of(approval, _APPROVAL), moment)]
-            )
+            _insert_approval(connection, approval, moment)
             insert(
                 connection,
                 "examples",
@@ -325,6 +325,10 @@ def _add_project(connection: sqlite3.Connection, key: str) -> None:
 def _info(row: Sequence[Any]) -> ExampleInfo:
     info = ExampleInfo(*row)
     return replace(info, pinned=bool(info.pinned))
+
+
+def _insert_approval(connection: sqlite3.Connection, approval: Approval, moment: float) -> None:
+    insert(connection, "approvals", f"{_APPROVAL}, moment", [(*values_of(approval, _APPROVAL), moment)])
 
 
 def _pinned_targets(connection: sqlite3.Connection, approval: Approval) -> set[str]:

@@ -138,6 +138,21 @@ def test_putting_one_label_back_leaves_the_others_out(stage: Stage) -> None:
     assert {info.key for info in stage.backend.store.pool(stage.key)} == set(keys.values())
 
 
+def test_it_stays_out_where_it_is_submitted_again_unchanged_and_another_label_comes(stage: Stage) -> None:
+    annotation, mask = stage.approve(1), blob(1)[1]
+    drop(stage, example_of(stage, annotation).info.key)
+    stage.correct(annotation, brush(mask))
+    stage.work()
+    stage.label_studio.projects[stage.project]["label_config"] = TWO_LABELS
+    stage.setup()
+    stage.work()
+    stage.backend.learner.reconcile(stage.key)
+    assert stage.pool == []
+    stage.correct(annotation, brush(~mask))
+    stage.work()
+    assert stage.pool == [annotation]
+
+
 def test_nothing_is_put_back_while_the_worker_learns(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     key = example_of(stage, stage.approve(1)).info.key
     drop(stage, key)

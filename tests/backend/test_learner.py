@@ -280,3 +280,15 @@ def test_two_annotators_of_a_task_each_give_an_example(stage: Stage) -> None:
     stage.delete(first)
     stage.work()
     assert stage.pool == [second]
+
+
+def test_an_event_from_between_two_equal_submissions_changes_nothing(stage: Stage) -> None:
+    """The second one is known from its event already, which came first: what it confirmed is the newest."""
+    annotation, mask = stage.approve(1), blob(1)[1]
+    row = stage.label_studio.annotations[annotation]
+    between = {**row, "result": [brush(half(mask))], "updated_at": now()}
+    stage.correct(annotation, brush(mask))
+    stage.work()
+    stage.event("ANNOTATION_UPDATED", annotation=between, task=stage.label_studio.tasks[row["task"]])
+    stage.work()
+    assert (mask_taught(stage, annotation) == mask).all()

@@ -158,10 +158,25 @@ class TestApprovals:
         assert store.approvals(HERE) == [corrected]
         assert keys(store.pool(HERE)) == ["k3"]
 
-    def test_the_same_digest_writes_nothing(self, store: Store) -> None:
+    @pytest.mark.parametrize("examples", [[example("k2")], [], None])
+    def test_of_the_same_digest_only_a_later_approval_is_written(
+        self, store: Store, examples: list[StoredExample] | None
+    ) -> None:
         store.put_approval(approval(), [example("k1")])
-        again = approval(at="2026-03-02T00:00:00Z", kind="corrected")
-        assert store.put_approval(again, [example("k2")]) is Change.UNCHANGED
+        later = approval(at="2026-03-02T00:00:00Z", kind="corrected")
+        earlier = approval(at="2026-02-02T00:00:00Z")
+        for again, stays in ((earlier, approval()), (later, later), (approval(), later)):
+            assert store.put_approval(again, examples) is Change.UNCHANGED
+            assert store.approvals(HERE) == [stays]
+        assert store.pool(HERE) == [example("k1").info]
+        assert [(project.key, project.approvals) for project in store.projects()] == [(HERE, 1)]
+
+    def test_without_examples_nothing_but_a_time_is_written(self, store: Store) -> None:
+        assert store.put_approval(approval(), None) is Change.STALE
+        assert store.approvals(HERE) == []
+        store.put_approval(approval(), [example("k1")])
+        other = approval(digest="says that", at="2026-03-02T00:00:00Z")
+        assert store.put_approval(other, None) is Change.STALE
         assert store.approvals(HERE) == [approval()]
         assert keys(store.pool(HERE)) == ["k1"]
 

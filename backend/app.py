@@ -115,9 +115,10 @@ def create_app(
         service.gauge()
         return Response(backend.metrics.render(), media_type=CONTENT_TYPE_LATEST)
 
-    app.include_router(admin.router(backend, jobs))
+    offered = admin.subjects(backend, jobs)
+    app.include_router(admin.router(backend, offered))
     app.include_router(documents.routes(backend, app))
-    app.include_router(page.router(backend, jobs))
+    app.include_router(page.router(backend, jobs, offered))
     explain_errors(app)
     return app
 

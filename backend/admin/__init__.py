@@ -1,5 +1,7 @@
 """Admin API: what the backend knows of each project, and how people start, stop, judge and take back what it does."""
 
+from collections.abc import Iterable
+
 from fastapi import APIRouter, Depends
 
 from backend.admin import examples, figures, influence, labels, projects, prompts, shadows, tunings, why
@@ -8,8 +10,7 @@ from backend.admin.guard import guard
 from backend.jobs import Jobs
 from backend.wiring import Backend
 
-SUBJECTS = (projects, why, figures, examples, influence, labels, tunings, prompts, shadows)
-"""What the API is about: modules, each with its `routes(backend, jobs)`."""
+_SUBJECTS = (projects, why, figures, examples, influence, labels, tunings, prompts, shadows)
 
 TAGS = [
     {
@@ -40,7 +41,12 @@ Studio's.
 """What `/docs` says before all routes, Markdown."""
 
 
-def router(backend: Backend, jobs: Jobs) -> APIRouter:
+def subjects(backend: Backend, jobs: Jobs) -> list[APIRouter]:
+    """What the API is about, subject by subject: the routes that `router` guards, and whose functions the page calls."""
+    return [subject.routes(backend, jobs) for subject in _SUBJECTS]
+
+
+def router(backend: Backend, offered: Iterable[APIRouter]) -> APIRouter:
     """Routes below `/api`: by bearer token where `ADMIN_TOKEN` is set, else from this machine only."""
     routes = APIRouter(
         prefix="/api",
@@ -48,6 +54,6 @@ def router(backend: Backend, jobs: Jobs) -> APIRouter:
         responses=problems(401, 403, 503),
         generate_unique_id_function=lambda route: route.name,  # what generated clients call their functions
     )
-    for subject in SUBJECTS:
-        routes.include_router(subject.routes(backend, jobs))
+    for subject in offered:
+        routes.include_router(subject)
     return routes

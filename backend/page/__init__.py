@@ -1,5 +1,7 @@
 """The admin page at `/`: plain HTML made by the server, on top of what the admin API offers."""
 
+from collections.abc import Iterable
+
 from fastapi import APIRouter
 
 from backend.jobs import Jobs
@@ -11,10 +13,10 @@ from backend.page.rendering import statics
 from backend.wiring import Backend
 
 
-def router(backend: Backend, jobs: Jobs) -> APIRouter:
-    """Routes of the page; none of them is part of the documented API."""
+def router(backend: Backend, jobs: Jobs, offered: Iterable[APIRouter]) -> APIRouter:
+    """Routes of the page, on what the admin API offers; none of them is part of the documented API."""
     routes = APIRouter(include_in_schema=False)
-    access, offers = Access(backend), Offers(backend, jobs)
+    access, offers = Access(backend), Offers(backend, jobs, offered)
     for part in (
         statics(),
         access.routes(),

@@ -1,8 +1,10 @@
 """What the page asks for and does: the admin API's own functions, called without HTTP, so that both say the same."""
 
+from collections.abc import Iterable
 from typing import Any, cast
 
-from backend import admin
+from fastapi import APIRouter
+
 from backend.admin.examples import Alarm, Dropped, Example
 from backend.admin.figures import Figures
 from backend.admin.influence import Influences, PreviewWish, TakeOutWish
@@ -19,12 +21,12 @@ from backend.wiring import Backend
 class Offers:
     """The admin API, typed; every method raises what its route would."""
 
-    def __init__(self, backend: Backend, jobs: Jobs) -> None:
+    def __init__(self, backend: Backend, jobs: Jobs, offered: Iterable[APIRouter]) -> None:
         self._store, self._jobs = backend.store, jobs
         self._do: dict[str, Any] = {
             name: endpoint
-            for subject in admin.SUBJECTS
-            for route in subject.routes(backend, jobs).routes
+            for subject in offered
+            for route in subject.routes
             if (name := getattr(route, "name", "")) and (endpoint := getattr(route, "endpoint", None))
         }
 

@@ -1,8 +1,8 @@
 """What an annotator points at: the regions of an interactive request to clicks and boxes; knows no pictures and no network.
 
 What browsers send is less than it seems (recorded from Label Studio 1.23): all points, or all boxes, of one label, among
-them those that a submitted annotation holds and those whose suggestion was accepted; `is_positive` only on points that
-are new; labels under one key or another.
+them those that a submitted annotation holds, those whose suggestion was accepted, and boxes that are annotations or
+predictions themselves; `is_positive` only on points that are new; labels under one key or another.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,9 +12,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from backend.answered import Answered, is_at, is_number, is_ours, place
 from backend.errors import RegionError
 from backend.label_config import LabelConfig, Target
-from backend.protocol import SUGGESTED, is_text
+from backend.protocol import is_text
 from backend.regions.kinds import KINDS
 
 MOST = 64
@@ -40,6 +41,7 @@ class Hint:
         wanted: whether it is on what is wanted; None where the request does not say.
         label: "" where the request does not say.
         image: name of the image tag.
+        control: name of the tag that it was drawn with.
     """
 
     id: str
@@ -48,6 +50,12 @@ class Hint:
     wanted: bool | None
     label: str
     image: str
+    control: str
+
+    @property
+    def place(self) -> list[float]:
+        """Where it is, as `backend.answered` notes it."""
+        return place(self.value, box=self.type == "rectangle")
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,11 @@ class Hints:
     def ids(self) -> list[str]:
         """Label Studio's ids of them."""
         return [hint.id for hint in self.all if hint.id]
+
+    @property
+    def places(self) -> list[list[float]]:
+        """Where those are that have an id."""
+        return [hint.place for hint in self.all if hint.id]
 
     @property
     def boxes(self) -> bool:
@@ -131,6 +144,11 @@ def read(
     if any(hint.wanted is not None for hint in fresh):
         # A point that does not say is left over from an annotation, or an ordinary keypoint.
         fresh = [hint for hint in fresh if hint.wanted is not None or hint.type != "keypoint"]
+    drawn = {(one.control, one.label, one.image) for one in config.targets}
+    tools = [hint for hint in fresh if (hint.control, hint.label, hint.image) not in drawn]
+    if any(hint.type == "rectangle" for hint in tools):
+        # A box of a control whose boxes are annotations is one, where a control that only asks has boxes.
+        fresh = tools
     return Hints(target, tuple(fresh[-MOST:]))
 
 
@@ -155,21 +173,21 @@ def _readable(interaction: Sequence[_Region]) -> tuple[list[Hint], str]:
 
 
 def _hint(region: _Region, labels: Mapping[str, str]) -> Hint | None:
-    """A region as a hint; None where it is of another type, as the label beside a bare point is.
+    """A region as a hint; None where it is of another type, as the label beside a bare point is, or one of ours.
 
     Raises:
         RegionError: it cannot be read.
     """
     kind = _TYPES.get(str(region.get("type")))
-    if kind is None:
+    if kind is None or is_ours(region):
         return None
     if region.get("item_index"):
         raise RegionError("Of a list of pages only the first one is segmented.")
     value = region.get("value")
     names = ("x", "y") if kind == "keypoint" else ("x", "y", "width", "height")
-    if not isinstance(value, Mapping) or not all(_is_number(value.get(name)) for name in names):
+    if not isinstance(value, Mapping) or not all(is_number(value.get(name)) for name in names):
         raise RegionError(f"A {kind} needs {', '.join(names)} as numbers.")
-    if not _is_number(value.get("rotation") or 0):
+    if not is_number(value.get("rotation") or 0):
         raise RegionError("A rectangle's rotation is a number of degrees.")
     wanted = region.get("is_positive")
     number = str(region.get("id") or "")
@@ -180,6 +198,7 @@ def _hint(region: _Region, labels: Mapping[str, str]) -> Hint | None:
         wanted=wanted if isinstance(wanted, bool) else None,
         label=_label(region) or labels.get(number, ""),
         image=str(region.get("to_name") or ""),
+        control=str(region.get("from_name") or ""),
     )
 
 
@@ -190,10 +209,6 @@ def _label(region: _Region) -> str:
         if isinstance(labels, list) and labels and isinstance(labels[0], str):
             return labels[0]
     return ""
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 1e6
 
 
 def _is_on_image(value: Mapping[str, Any]) -> bool:
@@ -233,34 +248,19 @@ def _target(hint: Hint, config: LabelConfig, ready: Sequence[Target]) -> Target:
 
 
 def _unsettled(hints: Sequence[Hint], task: Mapping[str, Any]) -> list[Hint]:
-    """Those whose suggestion was not accepted yet and that no submitted annotation holds as they are; never none."""
-    accepted: set[str] = set()
-    submitted: dict[str, Mapping[str, Any]] = {}
-    for region in _regions(task, "annotations"):
-        value = region.get("value")
-        submitted[str(region.get("id") or "")] = value if isinstance(value, Mapping) else {}
-        accepted |= _answered(region)
-    for region in _regions(task, "drafts"):
-        accepted |= _answered(region)
+    """Those that, where they are now, no accepted suggestion answers and no submitted annotation holds; never none."""
+    submitted = {str(region.get("id") or ""): region.get("value") for region in _regions(task, "annotations")}
+    answered = Answered([*_regions(task, "annotations"), *_regions(task, "drafts")])
     kept = [
         hint
         for hint in hints
-        if hint.id not in accepted and not _is_there(hint, submitted.get(hint.id) if hint.id else None)
+        if not answered.holds(hint.id, hint.value) and not _is_there(hint, submitted.get(hint.id))
     ]
     return kept or [hints[-1]]
 
 
-def _is_there(hint: Hint, value: Mapping[str, Any] | None) -> bool:
-    places = ("x", "y", "width", "height", "rotation")
-    return value is not None and all(value.get(name) == hint.value.get(name) for name in places)
-
-
-def _answered(region: _Region) -> set[str]:
-    """The ids of the hints that a region of ours came of."""
-    meta = region.get("meta")
-    mark = meta.get(SUGGESTED) if isinstance(meta, Mapping) else None
-    ids = mark.get("hints") if isinstance(mark, Mapping) else None
-    return {name for name in ids if isinstance(name, str)} if isinstance(ids, list) else set()
+def _is_there(hint: Hint, value: object) -> bool:
+    return bool(hint.id) and isinstance(value, Mapping) and is_at(value, hint.place)
 
 
 def _regions(task: Mapping[str, Any], name: str) -> Iterator[_Region]:

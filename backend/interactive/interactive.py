@@ -223,7 +223,7 @@ class Interactive:
             instances=self._settings.instances,
             min_area=max(1.0, _SPECK * float(mask.sum())),
         )
-        mark = {"by": suggestion.by, "hints": asked.ids, "tasks": list(tasks)}
+        mark = {"by": suggestion.by, "hints": asked.ids, "at": asked.places, "tasks": list(tasks)}
         for region in found:
             region["meta"] = {"text": [suggestion.text], SUGGESTED: mark}
         return found

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend import regions
+from backend.answered import Answered, is_ours
 from backend.errors import RegionError
 from backend.label_config import LabelConfig, Target
 from backend.learner.kept import Seen
@@ -72,9 +73,20 @@ def _is_hint(region: Mapping[str, Any], config: LabelConfig) -> bool:
 
 
 def result_of(annotation: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The annotation's regions; an empty list where it has none or they are malformed."""
+    """The annotation's regions; an empty list where it has none or they are malformed.
+
+    A box that a smart tool was asked by is left out where it was left beside the answer: a box of the same control, which
+    is the same object again, only better.
+    """
     result = annotation.get("result")
-    return [region for region in result if isinstance(region, Mapping)] if isinstance(result, list) else []
+    rows = [region for region in result if isinstance(region, Mapping)] if isinstance(result, list) else []
+    answered = Answered(rows)
+    return [region for region in rows if is_ours(region) or not _is_answered(region, answered)]
+
+
+def _is_answered(region: Mapping[str, Any], answered: Answered) -> bool:
+    control = str(region.get("from_name"))
+    return answered.holds(str(region.get("id") or ""), region.get("value"), control)
 
 
 def masks(

@@ -86,7 +86,7 @@ def test_a_click_gives_the_object_under_it_and_not_its_likes(smart: Stage) -> No
     assert 0 < region["score"] <= 1
     assert 0 < result["score"] <= 1
     assert result["model_version"] == smart.setup()
-    assert told(region) == {"by": "context", "hints": ["a"], "tasks": [taught]}
+    assert told(region) == {"by": "context", "hints": ["a"], "at": [[20.312, 27.083]], "tasks": [taught]}
     assert region["meta"]["text"] == ["Smart tool: by 1 approved mask"]
 
 
@@ -156,7 +156,8 @@ def test_a_click_where_the_examples_find_nothing_gives_what_stands_out(smart: St
 def test_outlining_one_object_finds_its_likes_marked_as_such(smart: Stage) -> None:
     mine, likes = ask(smart, smart.upload(PICTURE), outline("a", 35, 35, 105, 105))["result"]
     assert iou(mask_of(mine), CELLS[0]) > 0.95
-    assert told(mine) == {"by": "edges", "hints": ["a"], "tasks": []}
+    at = [[10.938, 14.583, 21.875, 29.167, 0.0]]
+    assert told(mine) == {"by": "edges", "hints": ["a"], "at": at, "tasks": []}
     assert iou(mask_of(likes), CELLS[1] | CELLS[2]) > 0.93
     assert told(likes)["by"] == "outlined"
     assert likes["meta"]["text"] == ["Smart tool: like what was outlined on this image"]

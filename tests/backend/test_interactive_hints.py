@@ -56,13 +56,13 @@ def box(number: str, x: float, y: float, width: float, height: float, rotation: 
     return {"id": number, "from_name": "tag3", "to_name": "image", "type": "rectanglelabels", "value": value}
 
 
-def suggestion(*answered: str) -> dict[str, Any]:
+def suggestion(*answered: str, **mark: Any) -> dict[str, Any]:
     """A region that we suggested and somebody accepted."""
     return {
         "id": "sug",
         "type": "brushlabels",
         "origin": "prediction",
-        "meta": {SUGGESTED: {"hints": [*answered]}},
+        "meta": {SUGGESTED: {"hints": [*answered], **mark}},
     }
 
 
@@ -124,6 +124,47 @@ def test_clicks_whose_suggestion_was_accepted_are_not_answered_again() -> None:
     for where in ("annotations", "drafts"):
         rows: dict[str, Any] = {where: [{"id": 5, "result": [suggestion("a", "b")]}]}
         assert read(*points, **rows).ids == ["c"]
+
+
+def test_a_click_that_was_answered_elsewhere_is_asked_again() -> None:
+    points = [point("a"), point("b", 20.0), point("c", 70.0)]
+    answer = suggestion("a", "b", at=[[50.0, 50.0], [10.0, 50.0]])
+    assert read(*points, drafts=[{"id": 5, "result": [answer]}]).ids == ["b", "c"]
+    answered_there_too = suggestion("b", at=[[20.0, 50.0]])
+    assert read(*points, drafts=[{"id": 5, "result": [answer, answered_there_too]}]).ids == ["c"]
+
+
+@pytest.mark.parametrize("places", [None, 5, [], [None], [5], [[]], [[50.0]], [[50.0, 50.0], [{}], 7]])
+def test_a_click_is_answered_wherever_it_is_where_its_answer_does_not_say(places: Any) -> None:
+    rows = [{"id": 5, "result": [suggestion("a", at=places)]}]
+    assert read(point("a"), point("b", 20.0), drafts=rows).ids == ["b"]
+
+
+@pytest.mark.parametrize(
+    "places", [[["50", "50"]], [[None]], [[True, True]], [[10**400, 50]], [[float("nan")]], [[50, 50, 9]]]
+)
+def test_a_place_that_is_none_is_another_one(places: Any) -> None:
+    rows = [{"id": 5, "result": [suggestion("a", at=places)]}]
+    assert read(point("a"), point("b", 20.0), drafts=rows).ids == ["a", "b"]
+
+
+def test_what_we_predicted_or_suggested_is_no_hint() -> None:
+    ours = [
+        {**box("p", 10, 10, 20, 20), "origin": "prediction"},
+        {**box("q", 10, 10, 20, 20), "origin": "prediction-changed"},
+        {**box("r", 10, 10, 20, 20), "meta": {SUGGESTED: {"hints": []}}},
+    ]
+    assert read(*ours, box("b", 50, 50, 20, 20)).ids == ["b"]
+    with pytest.raises(RegionError, match="needs a keypoint or a rectangle"):
+        read(*ours)
+
+
+def test_a_box_of_a_control_that_holds_boxes_is_passed_over_beside_a_tool_s() -> None:
+    config = LabelConfig((BOX, BRUSH))
+    annotation, tool = {**box("a", 10, 10, 20, 20), "from_name": "box"}, box("b", 50, 50, 20, 20)
+    assert read(tool, annotation, config=config).ids == ["b"]
+    assert read(annotation, config=config).ids == ["a"]
+    assert read(annotation, point("c"), config=config).ids == ["a", "c"], "only a box shows which boxes ask"
 
 
 def test_where_everything_is_answered_the_newest_is_asked_once_more() -> None:

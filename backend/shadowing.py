@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from backend import revision, shadows
-from backend.errors import ImageError, LabelStudioError
+from backend.errors import ImageError, LabelStudioError, StoreError
 from backend.label_studio import LabelStudio, is_outage
 from backend.learner.kept import CLOCK_SKEW, left_of
 from backend.predictor import Predictor
@@ -68,6 +68,11 @@ class Shadowing:
             if is_outage(cause) and self._label_studio.is_away():
                 return False  # else it is this one alone, and others wait behind it
             log.warning("project %s task %d: not predicted by a shadow: %s", project, waits.task, error)
+            kept = None
+        except StoreError:
+            raise  # nothing can be noted; it waits
+        except Exception:  # it must not be tried for ever: those behind it have their turn
+            log.exception("project %s task %d: not predicted by a shadow", project, waits.task)
             kept = None
         shadows.predicted(self._store, project, shadow.id, waits, kept)
         return True

@@ -2,7 +2,7 @@
 
 from backend.store import PromptRecord, StoredExample
 from backend.store.pictures import unpack_image, unpack_mask
-from backend.store.tensors import unpack_prompt
+from backend.store.tensors import PromptFile, unpack_prompt
 from model.example import Example, Prompt
 
 
@@ -22,5 +22,10 @@ def prompt(record: PromptRecord, content: bytes) -> Prompt:
     Raises:
         BadRequest: if the file cannot be read.
     """
-    file = unpack_prompt(content)
-    return Prompt(prompt_key(record), file.image, file.mask)
+    return prompt_of(prompt_key(record), unpack_prompt(content))
+
+
+def prompt_of(key: str, file: PromptFile) -> Prompt:
+    """The prompt in a file; what an earlier backend wrote does not say how large the objects were."""
+    side = file.card.figures.get("object_side") or 0.0
+    return Prompt(key, file.image, file.mask, side if 0 <= side <= 1 else 0.0)

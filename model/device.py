@@ -9,7 +9,7 @@ TOLERATED_ERROR = 0.03  # relative error of bfloat16 in the self-test's result
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
-class DeviceMemoryError(RuntimeError):
+class DeviceMemoryError(MemoryError):
     """Not even one query fits into the device's memory."""
 
 

@@ -63,11 +63,13 @@ class Prompt:
         key: opaque and unique.
         image: `[3, H, W]` float32, normalised, at the network's size.
         mask: `[3, H, W]` float32, normalised.
+        object_side: as `Context.object_side`, of the examples that it has learned from; 0 where that is not known.
     """
 
     key: str
     image: NDArray[np.float32]
     mask: NDArray[np.float32]
+    object_side: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,12 +84,14 @@ class Context:
 
     @property
     def object_side(self) -> float:
-        """The median of its examples' that are not empty; 0 where there is none."""
+        """The median of its examples' that are not empty, else its prompt's; 0 where there is neither."""
         sides = [example.object_side for example in self.examples if example.object_side]
-        return float(np.median(sides)) if sides else 0.0
+        if sides:
+            return float(np.median(sides))
+        return self.prompt.object_side if self.prompt else 0.0
 
     def least_area(self, share: float) -> float:
-        """`share` of a picture, or `SPECK` of a typical object of the examples where these are tiny: the least object."""
+        """`share` of a picture, or `SPECK` of a typical object where these are tiny: the least object."""
         speck = SPECK * self.object_side**2
         return min(share, speck) if 0 < speck < TINY else share
 

@@ -34,6 +34,8 @@ MARGIN = 0.02  # of mean IoU, by which companions must be better to be worth the
 
 Use = Literal["prompt", "both"]
 OnStep = Callable[[TuningProgress], bool]
+Choose = Callable[[str, Sequence[str], int], Sequence[str]]
+"""Which examples a context is made of: key of the query's, keys of those allowed, and how many at most, to keys."""
 
 _WAYS = ("context", "prompt", "both", "incumbent")
 
@@ -59,7 +61,7 @@ class Verdict:
 
     Attributes:
         masks: how many were judged.
-        context_iou: by examples alone, as many as the gate was told, chosen by `model.retrieval`.
+        context_iou: by examples alone, as many as the gate was told at most.
         prompt_iou: by the prompt alone.
         both_iou: by the prompt and `COMPANIONS` examples.
         incumbent_iou: by the prompt in use, over the masks that it has not seen; None without one, or with fewer
@@ -111,6 +113,7 @@ class GatedTuning:
         shots: int = 8,
         incumbent: Incumbent | None = None,
         nearer: bool = False,
+        choose: Choose | None = None,
     ) -> None:
         """Plan the folds.
 
@@ -121,6 +124,7 @@ class GatedTuning:
             shots: examples of the context that the prompt would replace.
             incumbent: what is in use, if a prompt is.
             nearer: whether examples alone would get a nearer look at small objects, as `model.zoom` decides.
+            choose: which examples a prediction would use; None for those that `model.retrieval` chooses.
 
         Raises:
             TuningError: if there are fewer than `FEWEST` examples.
@@ -134,7 +138,7 @@ class GatedTuning:
         self._nearer = nearer
         order = np.random.default_rng(self.config.seed).permutation(len(examples))
         self._folds = [[int(index) for index in order[fold::FOLDS]] for fold in range(FOLDS)]
-        self._descriptors = np.stack([segmenter.describe(example.image) for example in self._examples])
+        self._choose = choose or self._by_likeness()
         self._found = np.full((len(examples), len(_WAYS)), math.nan)
         self._part = 0
         self._tuning: Tuning | None = None
@@ -227,9 +231,10 @@ class GatedTuning:
         """The ways in which a mask is judged, as columns of the table, and what each segments it by."""
 
         def chosen(count: int) -> tuple[Example, ...]:
-            described = self._descriptors[list(others)]
-            picked = retrieval.choose(self._descriptors[index], described, [None] * len(others), count)
-            return tuple(self._examples[others[place]] for place in picked)
+            allowed = {self._examples[other].key: self._examples[other] for other in others}
+            return tuple(
+                allowed[key] for key in self._choose(self._examples[index].key, list(allowed), count)
+            )
 
         yield _WAYS.index("context"), lambda: Context(chosen(self._shots))
         yield _WAYS.index("prompt"), lambda: Context(prompt=candidate)
@@ -238,6 +243,16 @@ class GatedTuning:
         if incumbent is not None and self._examples[index].key not in incumbent.seen:
             beside = COMPANIONS if incumbent.uses == "both" else 0
             yield _WAYS.index("incumbent"), lambda: Context(chosen(beside), incumbent.prompt)
+
+    def _by_likeness(self) -> Choose:
+        descriptors = {example.key: self._segmenter.describe(example.image) for example in self._examples}
+
+        def choose(key: str, allowed: Sequence[str], count: int) -> list[str]:
+            described = np.stack([descriptors[other] for other in allowed])
+            picked = retrieval.choose(descriptors[key], described, [None] * len(allowed), count)
+            return [allowed[place] for place in picked]
+
+        return choose
 
     def _unseen(self) -> list[int]:
         """Examples whose masks the incumbent has not seen."""

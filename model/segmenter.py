@@ -161,6 +161,16 @@ class Segmenter:
         with self._turns:
             yield
 
+    def release(self) -> bool:
+        """Where memory ran out: give up graphs and cached memory; whether there were graphs, so that the same may fit now.
+
+        To be called after `except`, not inside it: the error's frames would keep the failed batch's memory.
+        """
+        with self._turns:
+            freed = isinstance(self._compute, Graphs) and self._compute.clear()
+            devices.release(self.device)
+        return freed
+
     def describe(self, image: NDArray[Any]) -> NDArray[np.float32]:
         """Descriptor of a picture for `model.retrieval`: `[D]` float32 of unit length, the same for any checkpoint.
 
@@ -249,11 +259,7 @@ class Segmenter:
         except (RuntimeError, MemoryError) as error:
             if not devices.is_out_of_memory(error):
                 raise
-        # Not inside `except`: the error's frames would keep the failed batch's memory.
-        with self._turns:
-            freed = isinstance(self._compute, Graphs) and self._compute.clear()
-            devices.release(self.device)
-        return self._attempt(queries, kind, seen) if freed else None
+        return self._attempt(queries, kind, seen) if self.release() else None
 
     def _prompts(self, context: Context, seen: "_Seen") -> tuple[Tensor, Tensor]:
         """Images and painted masks of a context's prompts, both `[P, 3, S, S]` float32.

@@ -23,6 +23,7 @@ from model import device as devices
 from model.augmentation import augmented
 from model.evaluation import THRESHOLD, iou, worth
 from model.example import Context, Example, Prompt
+from model.overlap import overlap_loss
 from model.seggpt import painting_loss
 from model.segmenter import Query, Segmenter
 
@@ -36,8 +37,6 @@ STARTS = 8  # examples that are tried as the start
 MOST_VALIDATED = 16  # examples that choose the best step; more would cost more than they tell
 MOST_WATCHED = 8  # examples that trained and choose the best step too
 _DEGRADED = 0.01  # of IoU; less is noise
-_SHARPNESS = 8.0  # of the step from background to target in `overlap_loss`, a unit of brightness
-_FORGIVEN = 0.01  # of the pixels; so little found where nothing is wanted hardly counts
 
 
 class TuningError(ValueError):
@@ -114,6 +113,7 @@ class Tuned:
         validation_iou: mean IoU of the validation split, 0 to 1; without one, of training examples, which flatters.
         trained_on: keys of the examples that trained it.
         validated_on: keys of the validation split; empty with fewer than `FEWEST_SPLIT` examples.
+        object_side: as `Context.object_side`, of all examples; 0 where their masks are empty.
     """
 
     image: NDArray[np.float32]
@@ -123,10 +123,11 @@ class Tuned:
     validation_iou: float
     trained_on: tuple[str, ...]
     validated_on: tuple[str, ...]
+    object_side: float
 
     def prompt(self, key: str) -> Prompt:
         """As a context takes it."""
-        return Prompt(key, self.image, self.mask)
+        return Prompt(key, self.image, self.mask, self.object_side)
 
 
 @dataclass
@@ -229,7 +230,10 @@ class Tuning:
         state = self._state
         trained, validated = (tuple(e.key for e in part) for part in (self._training, self._validation))
         image, mask = state.best_image.numpy(), state.best_mask.numpy()
-        return Tuned(image, mask, state.best_step, state.initial_iou, state.best_iou, trained, validated)
+        side = Context((*self._training, *self._validation)).object_side
+        return Tuned(
+            image, mask, state.best_step, state.initial_iou, state.best_iou, trained, validated, side
+        )
 
     # -- parts ---------------------------------------------------------------------------------------------------
     def _split(self, examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
@@ -275,17 +279,35 @@ class Tuning:
         state, total, place = self._state, 0.0, 0
         while place < len(pairs):
             part = pairs[place : place + state.batch_size]
-            try:
-                loss = self._loss(part) * (len(part) / len(pairs))
-                loss.backward()  # type: ignore[no-untyped-call]
-            except (RuntimeError, MemoryError) as error:
-                if not devices.is_out_of_memory(error) or state.batch_size == 1:
-                    raise
-                state.batch_size = max(1, state.batch_size // 2)
-                continue
-            total += float(loss.detach())
-            place += len(part)
+            loss = self._attempt(part, len(part) / len(pairs))
+            if loss is not None:
+                total += loss
+                place += len(part)
+            elif not self._segmenter.release():
+                state.batch_size = self._smaller(len(part))
         return total
+
+    def _attempt(self, part: Sequence[tuple[Tensor, Tensor]], share: float) -> float | None:
+        """Add the gradients of a part, all of them or none; its share of the loss, None where memory ran out."""
+        learned = self._optimiser.param_groups[0]["params"]
+        try:
+            loss = self._loss(part) * share
+            gradients = torch.autograd.grad(loss, learned)
+        except (RuntimeError, MemoryError) as error:
+            if not devices.is_out_of_memory(error):
+                raise
+            return None
+        for tensor, gradient in zip(learned, gradients, strict=True):
+            tensor.grad = gradient if tensor.grad is None else tensor.grad + gradient
+        return float(loss.detach())
+
+    def _smaller(self, failed: int) -> int:
+        if failed > 1:
+            return failed // 2
+        raise devices.DeviceMemoryError(
+            f"{self._segmenter.device} has not enough memory to tune with even one picture at a time at "
+            f"{self._size} px: use a smaller checkpoint, or another device"
+        )
 
     def _loss(self, part: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
         model, device, dtype = self._segmenter.model, self._segmenter.device, self._segmenter.dtype
@@ -374,26 +396,3 @@ _NUMBERS: dict[str, Callable[[float], Any]] = {
     "batch_size": int,
     "seconds": float,
 }
-
-
-def overlap_loss(painted: Tensor, target: Tensor) -> Tensor:
-    """One minus the Dice coefficient, mean over the batch: what the paper's loss lacks where a target is small.
-
-    Smooth-L1 asks for the median: where the network is unsure of a small target, that is background everywhere.
-
-    Args:
-        painted: `[B, 3, H, W]`, the network's output.
-        target: `[B, 3, H, W]`, the painted masks, normalised.
-
-    Returns:
-        A scalar, 0 to 1.
-    """
-    mean, std = (
-        torch.tensor(part, device=painted.device)[:, None, None] for part in (canvas.MEAN, canvas.STD)
-    )
-    brightness = (painted.float() * std + mean).mean(dim=1)
-    found = torch.sigmoid((brightness - THRESHOLD) * _SHARPNESS).flatten(1)
-    wanted = canvas.probability(target).flatten(1)
-    forgiven = _FORGIVEN * wanted.shape[1]
-    dice = (2 * (found * wanted).sum(1) + forgiven) / (found.sum(1) + wanted.sum(1) + forgiven)
-    return 1 - dice.mean()

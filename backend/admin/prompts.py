@@ -100,7 +100,12 @@ class RollBackWish(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     target: str | None = Field(
-        None, description="Target id; null where only one prompt of the project is active."
+        None, description="Target id; null where only one prompt of the project is in use."
+    )
+    prompt: int | None = Field(
+        None,
+        description="Number of the version that was seen in use; where another one is by then, nothing changes. "
+        "null: whichever is.",
     )
 
 
@@ -157,7 +162,8 @@ def routes(backend: Backend, jobs: Jobs) -> APIRouter:
         revision moves, so that Label Studio asks again.
         """
         project = answers.project_key(backend, key)
-        done = backend.prompts.roll_back(project, wish.target if wish else None)
+        wish = wish or RollBackWish()
+        done = backend.prompts.roll_back(project, wish.target, number=wish.prompt)
         ask_again(backend, jobs, project)
         snapshot = answers.take(backend, project)
         active = shown(backend, done.active, snapshot) if done.active else None

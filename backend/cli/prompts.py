@@ -1,8 +1,8 @@
 """`prompts`: versions of learned prompts, listed, judged, activated, taken back, carried to other backends."""
 
 import os
-import time
 import uuid
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,11 +10,10 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from backend import shadows
+from backend import revision, shadows
 from backend.cli.main import app, console
 from backend.cli.projects import DataDir, Opened, Project, built, opened
 from backend.errors import NotFound, Refused
-from backend.revision import standing, take
 from backend.store import PromptRecord
 
 if TYPE_CHECKING:
@@ -28,6 +27,7 @@ Label = Annotated[str | None, typer.Option(help="The label whose prompt is meant
 Target = Annotated[str | None, typer.Option(help="The target whose prompt is meant: control/image/label.")]
 
 _STATUS = {"active": "[green]active[/green]", "candidate": "candidate", "retired": "[dim]retired[/dim]"}
+_UNUSED = "[yellow]active, not used[/yellow]"
 _STANDING = {
     "there": "in the pool",
     "withdrawn_during": "withdrawn or corrected while the prompt was tuned",
@@ -49,6 +49,7 @@ def list_prompts(project: Project, data_dir: DataDir = None) -> None:
     """List the prompts of a project, and its shadows; examples alone are used for labels that have no active prompt."""
     with opened(data_dir, project) as found:
         versions = found.store.prompts.prompts(found.key)
+        unfit = {prompt.number: _unfit(found, prompt) for prompt in versions}
         compared = shadows.read(found.store, found.key)
     if not versions:
         console.print(f"No prompt yet. One is learned by: python -m backend tune {project}")
@@ -59,12 +60,14 @@ def list_prompts(project: Project, data_dir: DataDir = None) -> None:
     table.add_column("created")
     for prompt in versions:
         figures = [shown(prompt.figures.get(name), signed=name == "gain") for name in FIGURES]
-        told = (str(prompt.number), escape(prompt.label), _STATUS[prompt.status])
+        status = _UNUSED if prompt.status == "active" and unfit[prompt.number] else _STATUS[prompt.status]
+        told = (str(prompt.number), escape(prompt.label), status)
         row = (*told, prompt.uses, str(prompt.masks))
         table.add_row(*row, *figures, _moment(prompt.created))
     console.print(table)
     for prompt in versions:
-        console.print(f"{prompt.number}: {escape(prompt.reason)}", highlight=False, soft_wrap=True)
+        said = unfit[prompt.number] or prompt.reason
+        console.print(f"{prompt.number}: {escape(said)}", highlight=False, soft_wrap=True)
     for shadow in compared:
         _tell(shadow)
 
@@ -75,7 +78,8 @@ def show_prompt(project: Project, number: Number, data_dir: DataDir = None) -> N
     with opened(data_dir, project) as found:
         prompt = _version(found, number)
         pool = found.snapshot.pool.get(prompt.target, ())
-        became = standing(prompt, pool, found.settings.pool_size)
+        became = revision.standing(prompt, pool, found.settings.pool_size)
+        unfit = _unfit(found, prompt)
         compared = [one for one in shadows.read(found.store, found.key) if one.prompt == number]
     facts = Table(show_header=False)
     rows = {
@@ -90,6 +94,7 @@ def show_prompt(project: Project, number: Number, data_dir: DataDir = None) -> N
         "retired": _moment(prompt.retired),
         "replaced": "" if prompt.replaced is None else f"prompt {prompt.replaced}",
         "reason": prompt.reason,
+        "cannot be used": unfit or "",
     }
     rows |= {name: shown(value, signed=name == "gain") for name, value in prompt.figures.items()}
     for name, said in rows.items():
@@ -119,12 +124,19 @@ def activate_prompt(project: Project, number: Number, data_dir: DataDir = None) 
 
 
 @prompts.command("rollback")
-def roll_back(project: Project, label: Label = None, target: Target = None, data_dir: DataDir = None) -> None:
+def roll_back(
+    project: Project,
+    number: Annotated[
+        int | None,
+        typer.Argument(help="The prompt that was seen in use; refused where it is not any more."),
+    ] = None,
+    label: Label = None,
+    target: Target = None,
+    data_dir: DataDir = None,
+) -> None:
     """Take the active prompt out of use: back to the one that it replaced, or to examples alone."""
     with built(data_dir, project) as (backend, key):
-        if label is not None:
-            target = _target_of(backend.store.prompts.prompts(key), label, target)
-        done = backend.prompts.roll_back(key, target)
+        done = backend.prompts.roll_back(key, target, label=label, number=number)
         _ask_again(backend, key)
     now = f"prompt {done.active.number}" if done.active else "examples alone"
     said = f"Prompt {done.retired.number} of '{escape(done.retired.label)}' is retired; in use: {now}."
@@ -149,7 +161,7 @@ def start_shadow(
 ) -> None:
     """Let a prompt, or examples alone, predict silently beside what is in use, and compare what is kept of both."""
     with built(data_dir, project) as (backend, key):
-        snapshot = take(backend.store, key, backend.checkpoint)
+        snapshot = revision.take(backend.store, key, backend.checkpoint)
         shadow = shadows.start(backend.store, snapshot, backend.checkpoint, number, target, submissions)
     console.print(
         f"A shadow for {submissions} submissions: {shadow.name} beside {shadows.called(shadow.against)} "
@@ -245,28 +257,16 @@ def _tell(shadow: shadows.Shadow) -> None:
     console.print(escape(said), highlight=False, soft_wrap=True)
 
 
+def _unfit(found: Opened, prompt: PromptRecord) -> str | None:
+    """Why its label cannot use it now; whether the checkpoint is another one is not known without loading it."""
+    return revision.unfit(prompt, found.snapshot.config, prompt.checkpoint)
+
+
 def _version(found: Opened, number: int) -> PromptRecord:
     for prompt in found.store.prompts.prompts(found.key):
         if prompt.number == number:
             return prompt
     raise NotFound(f"Project {found.snapshot.project} has no prompt {number}.", remedy="See: prompts list.")
-
-
-def _target_of(versions: list[PromptRecord], label: str, target: str | None) -> str:
-    """The target of the active prompt of a label."""
-    meant = {
-        prompt.target
-        for prompt in versions
-        if prompt.status == "active" and prompt.label == label and target in (None, prompt.target)
-    }
-    if not meant:
-        raise Refused(f"No prompt of '{label}' is active: there is nothing to roll back.")
-    if len(meant) > 1:
-        raise Refused(
-            f"Prompts of several targets '{label}' are active.",
-            remedy=f"Name one with --target: {', '.join(sorted(meant))}.",
-        )
-    return meant.pop()
 
 
 def shown(value: float | None, *, signed: bool = False) -> str:
@@ -279,4 +279,4 @@ def shown(value: float | None, *, signed: bool = False) -> str:
 
 
 def _moment(at: float | None) -> str:
-    return "" if at is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
+    return "" if at is None else f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"

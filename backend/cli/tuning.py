@@ -48,13 +48,15 @@ def tune(
     with built(data_dir, project) as (backend, key):
         targets = config_of(backend.store.project(key)).targets
         wanted = targets_named(targets, label or (), target or ())
+        others = {tuning.id for tuning in backend.store.prompts.tunings(key) if tuning.is_open}
         asked = _resumed(backend, key, wanted) if resume else backend.tunings.ask(key, "command line", wanted)
         labels = _labels(targets, asked)
-        interrupted = _Run(backend, asked, labels).follow()
+        interrupted = _Run(backend, asked, labels, others).follow()
         ended = [backend.tunings.get(tuning.id) for tuning in asked]
         console.print(_outcome(backend, ended, labels))
         for tuning in ended:
-            said = f"{escape(labels[tuning.id])}: {escape(tuning.reason)}"
+            why = _LEFT.format(tuning.asked_by) if tuning.is_open else tuning.reason
+            said = f"{escape(labels[tuning.id])}: {escape(why)}"
             console.print(said, highlight=False, soft_wrap=True)
     statuses = {tuning.status for tuning in ended}
     if "stopped" in statuses:
@@ -64,10 +66,22 @@ def tune(
 
 
 class _Run:
-    """Tunings that are worked on one after the other in a thread, while this one shows how far they are."""
+    """Tunings that are worked on one after the other in a thread, while this one shows how far they are.
 
-    def __init__(self, backend: "Backend", tunings: Sequence[TuningRecord], labels: dict[int, str]) -> None:
+    `others` were open before the command came: what a worker has of them is followed, and left to it after Ctrl-C.
+    """
+
+    def __init__(
+        self,
+        backend: "Backend",
+        tunings: Sequence[TuningRecord],
+        labels: dict[int, str],
+        others: Collection[int],
+    ) -> None:
         self._backend = backend
+        self._others = others
+        self._begun: set[int] = set()
+        self._left: set[int] = set()
         self._numbers = [tuning.id for tuning in tunings if tuning.is_open]
         self._labels = labels
         self._trouble: list[BaseException] = []
@@ -105,9 +119,10 @@ class _Run:
                 _show(bars, row, self._backend.tunings.get(number))
 
     def _stop(self, bars: Progress, rows: dict[int, TaskID]) -> None:
-        """Ask all that wait or run to stop; each keeps what it needs to go on first."""
+        """Ask what was asked for or begun here to stop; each keeps what it needs to go on first."""
         bars.console.print("Stopping: what has been learned is kept ...")
-        for number in rows:
+        self._left = {number for number in rows if number in self._others and number not in self._begun}
+        for number in rows.keys() - self._left:
             with suppress(Refused):  # it has ended
                 self._backend.tunings.stop(number)
 
@@ -117,8 +132,9 @@ class _Run:
         try:
             queue = jobs.Jobs(self._backend.settings, self._backend)
             for number in self._numbers:
-                while self._backend.tunings.get(number).is_open:
+                while number not in self._left and self._backend.tunings.get(number).is_open:
                     if not self._backend.store.held(f"tuning:{number}"):  # a worker that has it is left to it
+                        self._begun.add(number)
                         jobs.tune(self._backend, queue, number)
                     else:
                         time.sleep(_LOOK)
@@ -169,16 +185,18 @@ def _outcome(backend: "Backend", tunings: Sequence[TuningRecord], labels: dict[i
 
 
 _COLOURED = {"failed": "[red]failed[/red]", "stopped": "[yellow]stopped[/yellow]"}
+_LEFT = "Goes on: it was asked for by '{}', and is left to the worker."
 
 
 # -- what is meant -------------------------------------------------------------------------------------------------
 def _resumed(backend: "Backend", key: str, targets: Collection[str] | None) -> list[TuningRecord]:
-    """The last tuning of each target, where it was stopped or cut off; queued again.
+    """The open tuning of each target, or its last one where that was stopped; queued again.
 
     Raises:
         Refused: if there is none.
     """
-    last = {tuning.target: tuning for tuning in reversed(backend.store.prompts.tunings(key))}
+    oldest_first = backend.store.prompts.tunings(key)[::-1]
+    last = {tuning.target: tuning for tuning in sorted(oldest_first, key=lambda tuning: tuning.is_open)}
     found = []
     for target, tuning in last.items():
         if targets is not None and target not in targets:

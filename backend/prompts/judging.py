@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
 
+from model.canvas import resize_mask
 from model.evaluation import iou
 from model.example import Example
 from model.gate import Verdict
@@ -14,7 +14,7 @@ EVERYTHING = -1.0
 """The gate that lets everything through."""
 
 _CHANCE = 0.15  # how much the IoU of one mask with what was found of another may be there by chance
-_SIDE = 64  # masks are compared with the one that never looks at this size
+_SIDE = 64  # masks are compared with the one that never looks at this size; what is thin or small stays there
 
 
 def blind_iou(examples: Sequence[Example]) -> float:
@@ -26,27 +26,33 @@ def blind_iou(examples: Sequence[Example]) -> float:
     Args:
         examples: at least two.
     """
-    masks = np.stack([_small(example) for example in examples])
+    masks = np.stack([resize_mask(example.mask, _SIDE, _SIDE) for example in examples])
     total = masks.sum(axis=0)
     usual = [iou((total - mask) * 2 > len(masks) - 1, mask) for mask in masks]
     everywhere = [float(mask.mean()) for mask in masks]
     return float(max(np.mean(usual), np.mean(everywhere)))
 
 
-def decide(verdict: Verdict, blind: float, gate: float, withdrawn: Sequence[str]) -> tuple[bool, str]:
+def decide(
+    verdict: Verdict, blind: float, gate: float, objection: str = "", *, is_known: bool = True
+) -> tuple[bool, str]:
     """Whether a candidate is to be used, and why, a sentence for people.
 
     Args:
         verdict: what was measured on masks that neither it nor what is in use had seen.
         blind: what `blind_iou` found for the same examples.
         gate: by how much mean IoU it must be better than what is in use; `EVERYTHING` asks for nothing.
-        withdrawn: keys of its examples that were withdrawn while it was tuned.
+        objection: what is against it all the same, half a sentence; "" for nothing.
+        is_known: whether it is known which masks the prompt in use had seen.
     """
+    unseen = "neither had seen"
     if verdict.incumbent_iou is not None and verdict.rival_iou is not None:
         measured = f"IoU {verdict.rival_iou:.2f} against {verdict.incumbent_iou:.2f} by the prompt in use"
+        if not is_known:
+            unseen = "it had not seen; those that the other had seen are not known, as it was imported"
     else:
         measured = f"IoU {verdict.tuned_iou:.2f} against {verdict.context_iou:.2f} by examples"
-    measured = f"{measured}, on masks that neither had seen ({verdict.masks} judged)"
+    measured = f"{measured}, on masks that {unseen} ({verdict.masks} judged)"
     if verdict.gain < gate:
         return False, f"Not good enough: {measured}; TUNE_GATE asks for {gate:+.2f}."
     least = blind + _CHANCE / math.sqrt(max(verdict.masks, 1))  # a mean varies less, the more masks it is of
@@ -56,14 +62,6 @@ def decide(verdict: Verdict, blind: float, gate: float, withdrawn: Sequence[str]
             f"Not good enough: {measured}, but {blind:.2f} is reached without looking at the picture, and up to "
             f"{least:.2f} by chance.",
         )
-    if withdrawn:
-        return (
-            False,
-            f"Good enough, but {len(withdrawn)} of its examples were withdrawn meanwhile: {measured}.",
-        )
+    if objection:
+        return False, f"Good enough, but {objection}: {measured}."
     return True, f"At least as good: {measured}."
-
-
-def _small(example: Example) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
-    picture = Image.fromarray(example.mask.astype(np.uint8) * 255)
-    return np.asarray(picture.resize((_SIDE, _SIDE), Image.Resampling.BOX)) > 127

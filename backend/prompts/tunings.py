@@ -8,11 +8,13 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from backend import revision, unpacking
+from backend import choosing, revision, unpacking
 from backend.calibrations import read_whole
 from backend.errors import BackendError, NotFound, Refused, StoreError
 from backend.label_config import Target
-from backend.prompts.judging import blind_iou, decide
+from backend.prompts.judging import EVERYTHING, blind_iou, decide
+from backend.prompts.meanwhile import Beginning
+from backend.prompts.seen import note_tasks
 from backend.prompts.watching import Watch
 from backend.revision import Snapshot
 from backend.settings import Settings
@@ -21,15 +23,16 @@ from backend.store.records import TuningStatus
 from backend.store.tensors import PromptCard, PromptFile, pack_prompt
 from model.device import DeviceMemoryError
 from model.example import Example
-from model.gate import GatedTuning, Incumbent, Judged
+from model.gate import Choose, GatedTuning, Incumbent, Judged, Verdict
 from model.segmenter import Segmenter
-from model.tuning import FEWEST, TuningConfig, TuningError
+from model.tuning import FEWEST, Tuned, TuningConfig, TuningError
 
 log = logging.getLogger(__name__)
 
 MOST = 64
 """Examples that a tuning takes, the newest ones."""
 
+_STOPPED = "Stopped by hand; it can go on from where it is."
 _STARTS = 4  # a tuning that ended its worker so often without getting further is given up
 
 
@@ -55,7 +58,9 @@ class Tunings:
         self._settings = settings
 
     # -- asking --------------------------------------------------------------------------------------------------
-    def ask(self, project: str, asked_by: str, targets: Collection[str] | None = None) -> list[TuningRecord]:
+    def ask(
+        self, project: str, asked_by: str, targets: Collection[str] | None = None, *, news_only: bool = False
+    ) -> list[TuningRecord]:
         """Queue a tuning for each target that has examples.
 
         A target with too few examples gets a record that says so. One that is being tuned already gets no second
@@ -65,6 +70,7 @@ class Tunings:
             project: project key.
             asked_by: a few words for people.
             targets: target ids; None for all that something has been approved of.
+            news_only: leave out targets whose tuning would say what their last one said, see `due`.
 
         Raises:
             NotFound: if the project is unknown.
@@ -86,25 +92,25 @@ class Tunings:
         ]
         if not wanted:
             raise Refused("Nothing has been approved yet: there is nothing to learn from.")
+        if news_only:
+            wanted = [target for target in wanted if self._is_news(snapshot, known[target])]
         return [self._ask(snapshot, known[target], asked_by) for target in wanted]
 
     def due(self, project: str) -> list[TuningRecord]:
         """Queue what the schedule asks for: `TUNE_EVERY` approvals or `TUNE_INTERVAL` hours after the last time.
 
-        Targets with too few examples, or whose examples are those of their last tuning, are left out.
+        Targets are left out that have too few examples, or whose examples, checkpoint and settings are those of their
+        last tuning that was done. While a tuning of the project is open nothing is due: what is approved meanwhile
+        counts for the next one.
         """
         if not self._is_due(project):
             return []
         snapshot = self._snapshot(project)
-        last = {
-            tuning.target: set(tuning.examples) for tuning in reversed(self._store.prompts.tunings(project))
-        }
-        found = []
-        for target in snapshot.config.targets:
-            keys = {info.key for info in usable(snapshot.pool.get(target.id, ()))}
-            if len(keys) >= FEWEST and keys != last.get(target.id):
-                found.append(self._ask(snapshot, target, "schedule"))
-        return found
+        return [
+            self._ask(snapshot, target, "schedule")
+            for target in snapshot.config.targets
+            if len(usable(snapshot.pool.get(target.id, ()))) >= FEWEST and self._is_news(snapshot, target)
+        ]
 
     def stop(self, number: int) -> TuningRecord:
         """Ask a tuning to stop; it keeps what it needs to go on.
@@ -118,7 +124,7 @@ class Tunings:
             raise Refused(f"Tuning {number} is {tuning.status}: there is nothing to stop.")
         self._store.prompts.ask_stop(number)
         if tuning.status == "queued":
-            self._store.prompts.put_tuning(replace(tuning, status="stopped", reason="Stopped before it ran."))
+            self._close(tuning, "stopped", _STOPPED if tuning.started else "Stopped before it ran.")
         return self.get(number)
 
     def resume(self, number: int) -> TuningRecord:
@@ -162,11 +168,12 @@ class Tunings:
         if not tuning.is_open:
             return Ended(tuning)
         if tuning.stop:
-            return self._close(tuning, "stopped", "Stopped by hand; it can go on from where it is.")
+            return self._close(tuning, "stopped", _STOPPED)
         starts = int(self._store.note(f"tuning-starts:{number}") or 0) + 1
         if starts > _STARTS:
             return self._close(tuning, "failed", f"The worker ended {_STARTS} times without getting further.")
         self._store.set_note(f"tuning-starts:{number}", str(starts))
+        self._store.set_note(f"tuning-settings:{number}", self._settings_now())
         try:
             return self._run(tuning, keep_going)
         except StoreError:
@@ -182,15 +189,18 @@ class Tunings:
         target = _target(snapshot, tuning.target)
         state = self._store.prompts.tuning_state(tuning.id)
         if state is None or not self._goes_on(tuning):
-            state, keys = None, tuple(info.key for info in usable(snapshot.pool.get(target.id, ())))
+            infos = usable(snapshot.pool.get(target.id, ()))
+            note_tasks(self._store, tuning.id, infos)
+            state, keys = None, tuple(info.key for info in infos)
             tuning = replace(tuning, examples=keys, checkpoint=self._segmenter.identity, step=0)
         now = time.time()
         tuning = replace(tuning, status="running", started=tuning.started or now, updated=now, reason="")
         self._store.prompts.put_tuning(tuning)
-        examples = self._examples(tuning.examples)
+        beginning = Beginning.of(self._store, snapshot, target.id, tuning.examples)
+        examples, choose = self._examples(tuning.examples)
 
         def work(resume: bytes | None) -> tuple[Judged | None, GatedTuning, Watch]:
-            gated = self._gated(snapshot, target, examples)
+            gated = self._gated(snapshot, target, examples, beginning.incumbent, choose)
             watch = Watch(self._store, tuning, gated.save, keep_going)
             return gated.run(watch, resume=resume), gated, watch
 
@@ -205,24 +215,38 @@ class Tunings:
             return self._close(self.get(tuning.id), *watch.ended)
         done = gated.progress
         tuning = replace(self.get(tuning.id), step=done.step, steps=done.steps)
-        return self._conclude(tuning, target, judged, blind_iou(examples))
+        return self._conclude(tuning, target, judged, blind_iou(examples), beginning)
 
-    def _gated(self, snapshot: Snapshot, target: Target, examples: Sequence[Example]) -> GatedTuning:
+    def _gated(
+        self,
+        snapshot: Snapshot,
+        target: Target,
+        examples: Sequence[Example],
+        incumbent: Incumbent | None,
+        choose: Choose,
+    ) -> GatedTuning:
         config = TuningConfig(steps=self._settings.tune_steps)
-        incumbent = self._incumbent(snapshot, target)
         whole = read_whole(self._store, snapshot.project, self._segmenter.identity)
         nearer = self._settings.zoom == "auto" and target.id not in whole
-        return GatedTuning(self._segmenter, examples, config, self._settings.shots, incumbent, nearer)
+        shots = self._settings.shots
+        return GatedTuning(self._segmenter, examples, config, shots, incumbent, nearer, choose)
 
     def _goes_on(self, tuning: TuningRecord) -> bool:
         """Whether what was kept of a tuning still fits: nothing that it learns from was withdrawn meanwhile."""
         known = self._store.examples(tuning.examples)
         return tuning.checkpoint == self._segmenter.identity and len(known) == len(tuning.examples) > 0
 
-    def _conclude(self, tuning: TuningRecord, target: Target, judged: Judged, blind: float) -> Ended:
-        """Keep the candidate, and use it where the gate lets it through."""
-        snapshot = self._snapshot(tuning.project)
-        verdict, now = judged.verdict, time.time()
+    def _conclude(
+        self, tuning: TuningRecord, target: Target, judged: Judged, blind: float, beginning: Beginning
+    ) -> Ended:
+        """Keep the candidate, and use it where the gate lets it through: it is judged by what is so now."""
+        snapshot, gate = self._snapshot(tuning.project), self._settings.tune_gate
+        verdict, now = beginning.still(judged.verdict, snapshot), time.time()
+        withdrawn = beginning.withdrawn(self._store, snapshot)
+        objection = beginning.objection(self._store, snapshot, judged.tuned, compare=gate > EVERYTHING)
+        if withdrawn:
+            objection = f"{len(withdrawn)} of its examples were withdrawn meanwhile"
+        passed, reason = decide(verdict, blind, gate, objection, is_known=beginning.is_known)
         prompt = PromptRecord(
             project=tuning.project,
             number=0,
@@ -233,13 +257,11 @@ class Tunings:
             uses=verdict.uses,
             origin="tuned",
             created=now,
-            figures={**_figures(judged, len(tuning.examples)), "blind_iou": blind},
+            figures={**_figures(verdict, judged.tuned, len(tuning.examples)), "blind_iou": blind},
             examples=tuning.examples,
+            withdrawn=withdrawn,
+            reason=reason,
         )
-        standing = revision.standing(prompt, snapshot.pool.get(target.id, ()), self._settings.pool_size)
-        withdrawn = tuple(key for key, now_is in standing.items() if now_is == "withdrawn_since")
-        passed, reason = decide(verdict, blind, self._settings.tune_gate, withdrawn)
-        prompt = replace(prompt, withdrawn=withdrawn, reason=reason)
         if passed and (why := revision.unfit(prompt, snapshot.config, self._segmenter.identity)) is not None:
             passed, prompt = False, replace(prompt, reason=why)
         card = PromptCard(
@@ -262,16 +284,36 @@ class Tunings:
         return revision.take(self._store, project, self._segmenter.identity)
 
     def _ask(self, snapshot: Snapshot, target: Target, asked_by: str) -> TuningRecord:
-        now = time.time()
-        tuning = self._store.prompts.add_tuning(snapshot.project, target.id, asked_by, now)
-        if tuning is None:
-            tunings = self._store.prompts.tunings(snapshot.project)
-            return next(tuning for tuning in tunings if tuning.target == target.id)
+        prompts, now = self._store.prompts, time.time()
+        while (tuning := prompts.add_tuning(snapshot.project, target.id, asked_by, now)) is None:
+            for one in prompts.tunings(snapshot.project):
+                if one.target == target.id and one.is_open:
+                    return one  # where there is none, it has ended this moment
         count = len(usable(snapshot.pool.get(target.id, ())))
-        if count < FEWEST:
-            few = f"It is too early to tune '{target.label}': {count} examples, at least {FEWEST} are needed."
-            return self._close(tuning, "failed", few).tuning
-        return tuning
+        return tuning if count >= FEWEST else self._close(tuning, "failed", _too_early(target, count)).tuning
+
+    def _is_news(self, snapshot: Snapshot, target: Target) -> bool:
+        """Whether a tuning would say anything else than the target's last one said; where not, the log says so."""
+        tunings = [one for one in self._store.prompts.tunings(snapshot.project) if one.target == target.id]
+        keys = {info.key for info in usable(snapshot.pool.get(target.id, ()))}
+        done = next((one for one in tunings if one.status == "done"), None)
+        if len(keys) < FEWEST:
+            said = _too_early(target, len(keys))
+            news = not tunings or tunings[0].reason != said
+        elif done is not None:
+            said = f"'{target.label}' is not tuned again: its examples are those of tuning {done.id}."
+            made = (set(done.examples), done.checkpoint, self._store.note(f"tuning-settings:{done.id}"))
+            news = made != (keys, self._segmenter.identity, self._settings_now())
+        else:
+            return True
+        if not news:
+            log.info("project %s: %s", snapshot.project, said)
+        return news
+
+    def _settings_now(self) -> str:
+        """The settings that a prompt and its judgement depend on."""
+        now = self._settings
+        return f"{now.tune_steps} {now.tune_gate} {now.shots} {now.ensemble} {now.zoom} {now.edges}"
 
     def _is_due(self, project: str) -> bool:
         record = self._store.project(project)
@@ -286,9 +328,10 @@ class Tunings:
         fresh = record.approvals - last["approvals"]
         by_count = bool(every) and fresh >= every
         by_time = bool(hours) and fresh > 0 and now - last["at"] >= hours * 3600
-        if by_count or by_time:
-            self._store.set_note(name, json.dumps({"approvals": record.approvals, "at": now}))
-        return by_count or by_time
+        if not (by_count or by_time) or any(one.is_open for one in self._store.prompts.tunings(project)):
+            return False
+        self._store.set_note(name, json.dumps({"approvals": record.approvals, "at": now}))
+        return True
 
     def _close(self, tuning: TuningRecord, status: TuningStatus, reason: str) -> Ended:
         now = time.time()
@@ -297,21 +340,21 @@ class Tunings:
         self._store.prompts.put_tuning(tuning)
         return Ended(self.get(tuning.id))
 
-    def _examples(self, keys: Collection[str]) -> list[Example]:
-        stored = self._store.examples(keys)
-        return [unpacking.example(stored[key]) for key in keys if key in stored]
-
-    def _incumbent(self, snapshot: Snapshot, target: Target) -> Incumbent | None:
-        record = snapshot.prompts.get(target.id)
-        content = self._store.prompts.prompt_content(snapshot.project, record.number) if record else None
-        if record is None or content is None:
-            return None
-        return Incumbent(unpacking.prompt(record, content), record.uses, frozenset(record.examples))
+    def _examples(self, keys: Collection[str]) -> tuple[list[Example], Choose]:
+        """The examples of these keys, and how predictions would choose among them."""
+        found = self._store.examples(keys)
+        stored = [found[key] for key in keys if key in found]
+        choose = choosing.among([one.info for one in stored], self._settings)
+        return [unpacking.example(one) for one in stored], choose
 
 
 def usable(pool: Sequence[ExampleInfo]) -> list[ExampleInfo]:
     """What a target's pool gives to learn from: the newest example of each task, of the newest tasks, oldest first."""
     return list({info.task: info for info in pool}.values())[-MOST:]
+
+
+def _too_early(target: Target, count: int) -> str:
+    return f"It is too early to tune '{target.label}': {count} examples, at least {FEWEST} are needed."
 
 
 def _target(snapshot: Snapshot, wanted: str) -> Target:
@@ -321,8 +364,7 @@ def _target(snapshot: Snapshot, wanted: str) -> Target:
     raise Refused(f"Target {wanted} is no longer in the labeling config.")
 
 
-def _figures(judged: Judged, examples: int) -> dict[str, float | None]:
-    verdict, tuned = judged.verdict, judged.tuned
+def _figures(verdict: Verdict, tuned: Tuned, examples: int) -> dict[str, float | None]:
     figures = {
         "examples": float(examples),
         "masks_judged": float(verdict.masks),
@@ -334,6 +376,7 @@ def _figures(judged: Judged, examples: int) -> dict[str, float | None]:
         "gain": verdict.gain,
         "validation_iou": tuned.validation_iou,
         "best_step": float(tuned.step),
+        "object_side": tuned.object_side,
     }
     return {
         name: value if value is not None and math.isfinite(value) else None for name, value in figures.items()

@@ -10,7 +10,7 @@ from backend.errors import BadRequest, NotFound, Refused
 from backend.label_config import LabelConfig, Target
 from backend.prompts.keeping import MOST_LOOKED_AT, fell
 from backend.store import KeptIoU, PromptRecord, Store
-from backend.store.tensors import unpack_prompt
+from backend.store.tensors import tidy_label, unpack_prompt
 
 
 @dataclass(frozen=True)
@@ -70,29 +70,33 @@ class Prompts:
         return self.get(project, number)
 
     def roll_back(
-        self, project: str, target: str | None = None, reason: str = "Rolled back by hand."
+        self,
+        project: str,
+        target: str | None = None,
+        *,
+        label: str | None = None,
+        number: int | None = None,
+        reason: str = "Rolled back by hand.",
     ) -> RolledBack:
-        """Take the active prompt out of use and go back to what was in use before it.
+        """Take an active prompt out of use and go back to what was in use before it.
 
         That is the prompt that it replaced, where that still fits, else examples alone.
 
         Args:
             project: project key.
-            target: whose prompt; None where only one is active.
+            target: whose prompt; with neither this nor `label` nor `number`, the only one that is in use.
+            label: the same, by the label's name.
+            number: the prompt that the caller saw in use.
             reason: kept with the retired prompt.
 
         Raises:
-            Refused: if none is active, or more than one and no target is given.
+            NotFound: if there is no version of this number.
+            Refused: if none is active, the one of this number is not (any more), or several are meant.
         """
-        active = [
-            prompt for prompt in self._store.prompts.prompts(project, target) if prompt.status == "active"
-        ]
-        if not active:
-            raise Refused("No prompt is active: there is nothing to roll back.")
-        if len(active) > 1:
-            labels = ", ".join(f"'{prompt.label}'" for prompt in active)
-            raise Refused("Prompts of several labels are active.", remedy=f"Name one of {labels}.")
-        return self._retire(active[0], reason)
+        prompt = self._meant(project, target, label, number)
+        if (done := self._retire(prompt, reason)) is None:
+            raise self._not_active(prompt)
+        return done
 
     def watch(self, project: str) -> list[RolledBack]:
         """Roll back each active prompt whose predictions annotators keep clearly less of than what was there before."""
@@ -103,8 +107,11 @@ class Prompts:
             kept = partial(self._store.kept, project, target=prompt.target, newest=MOST_LOOKED_AT)
             since = [row.iou for row in kept(activated) if _is_by(prompt, row)]
             before = [row.iou for row in kept(before=activated) if not _is_by(prompt, row)]
-            if (why := fell(before, since)) is not None:
-                gone.append(self._retire(prompt, f"Rolled back by itself. {why}"))
+            if (why := fell(before, since)) is None:
+                continue
+            # What somebody put in its place meanwhile has nothing to do with its figures.
+            if (done := self._retire(prompt, f"Rolled back by itself. {why}")) is not None:
+                gone.append(done)
         return gone
 
     def export(self, project: str, number: int) -> bytes:
@@ -157,14 +164,48 @@ class Prompts:
     def _config(self, project: str) -> LabelConfig:
         return revision.config_of(self._store.project(project))
 
-    def _retire(self, prompt: PromptRecord, reason: str) -> RolledBack:
+    def _meant(self, project: str, target: str | None, label: str | None, number: int | None) -> PromptRecord:
+        """The prompt that is to be rolled back; those in use go before active ones that do not fit."""
+        if number is not None:
+            seen = self.get(project, number)
+            if target not in (None, seen.target) or label not in (None, seen.label):
+                raise Refused(f"Prompt {number} is of '{seen.label}', target {seen.target}.")
+            return seen
+        active = [
+            prompt
+            for prompt in self._store.prompts.prompts(project, target)
+            if prompt.status == "active" and label in (None, prompt.label)
+        ]
+        if not active:
+            of = "".join(f" of '{named}'" for named in (label, target) if named is not None)
+            raise Refused(f"No prompt{of} is active: there is nothing to roll back.")
+        config = self._config(project)
+        in_use = [prompt for prompt in active if revision.unfit(prompt, config, self._checkpoint) is None]
+        found = in_use or active
+        if len(found) > 1:
+            numbers = ", ".join(f"{prompt.number} ({prompt.target})" for prompt in found)
+            raise Refused("Several prompts are active.", remedy=f"Say which one: {numbers}.")
+        return found[0]
+
+    def _not_active(self, prompt: PromptRecord) -> Refused:
+        versions = self._store.prompts.prompts(prompt.project, prompt.target)
+        active = [f"prompt {version.number}" for version in versions if version.status == "active"]
+        now = "".join(active) or "examples alone"
+        return Refused(
+            f"Prompt {prompt.number} of '{prompt.label}' is not active; in use: {now}.",
+            remedy="Look again before you roll back: it would take back something else.",
+        )
+
+    def _retire(self, prompt: PromptRecord, reason: str) -> RolledBack | None:
+        """Take a prompt out of use; None where it is not active any more."""
         known = {version.number: version for version in self._store.prompts.prompts(prompt.project)}
         before = known.get(prompt.replaced or 0)
         config = self._config(prompt.project)
         if before is not None and revision.unfit(before, config, self._checkpoint) is not None:
             before = None
         number = before.number if before else None
-        self._store.prompts.activate_prompt(prompt.project, prompt.target, number, time.time(), reason)
+        if not self._store.prompts.retire_prompt(prompt.project, prompt.number, number, time.time(), reason):
+            return None
         active = self.get(prompt.project, number) if number is not None else None
         return RolledBack(self.get(prompt.project, prompt.number), active)
 
@@ -177,7 +218,7 @@ def _chosen(config: LabelConfig, label: str, wanted: str | None) -> Target:
     found: Collection[Target] = [
         target
         for target in config.targets
-        if (target.id == wanted if wanted is not None else target.label == label)
+        if (target.id == wanted if wanted is not None else tidy_label(target.label) == label)
     ]
     if len(found) == 1:
         return next(iter(found))

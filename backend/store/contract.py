@@ -36,6 +36,13 @@ class Change(Enum):
     STALE = "stale"  # older (by `at`) than what is stored: nothing was written
 
 
+REPLACED = "Replaced by prompt %d."
+"""Reason of a prompt that is retired because another one of its target came into use."""
+
+IN_USE_AGAIN = "In use again: prompt %d was rolled back."
+"""Reason of a prompt that is active because the one after it was taken out of use."""
+
+
 class PromptStore(Protocol):
     """Tunings and the prompts that come of them."""
 
@@ -73,7 +80,7 @@ class PromptStore(Protocol):
         tuning: TuningRecord | None = None,
         activate: bool = False,
     ) -> PromptRecord:
-        """Keep a new version under the project's next number, as a candidate or active at once.
+        """Keep a new version under the project's next number, as a candidate or active at once (`activate_prompt`).
 
         Where it came of a tuning, the tuning's record is kept in the same transaction, with the prompt's number.
         """
@@ -84,10 +91,17 @@ class PromptStore(Protocol):
     def prompt_content(self, project: str, number: int) -> bytes | None:
         """The file that a version's tensors are kept in; None where there is no such version."""
 
-    def activate_prompt(self, project: str, target: str, number: int | None, at: float, reason: str) -> bool:
-        """Let a version be the target's active one, or none; the one that was active is retired with the reason.
+    def activate_prompt(self, project: str, target: str, number: int, at: float, reason: str) -> bool:
+        """Let a version be the target's active one, for a reason; the one that was is retired as `REPLACED`.
 
-        Returns whether anything changed. A number that the target does not have changes nothing.
+        Returns whether anything changed. The active number, or one that the target does not have, changes nothing.
+        """
+
+    def retire_prompt(self, project: str, number: int, back_to: int | None, at: float, reason: str) -> bool:
+        """Take the active version of this number out of use, for a reason.
+
+        In its place is another version of its target, as `IN_USE_AGAIN`, or none where `back_to` is None. Returns
+        whether anything changed: nothing does where this one is not active (any more), or there is no such other.
         """
 
 

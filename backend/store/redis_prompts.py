@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from typing_extensions import override
 
-from backend.store.contract import PromptStore
+from backend.store.contract import IN_USE_AGAIN, REPLACED, PromptStore
 from backend.store.records import PromptRecord, TuningRecord
 from backend.store.redis_database import RedisDatabase
 from backend.store.redis_keys import question, script
@@ -80,10 +80,32 @@ mark_open(found[2], found[3], id, 'queued')
 return 1
 """)
 
-_ACTIVATE = """
+_ACTIVATE = f"""
+-- Status and `replaced` of a target's versions, by number, and the number of the active one
+local function versions_of(project, target)
+    local versions, active = {{}}, ''
+    for _, found in ipairs(call('ZRANGE', key('prompts', project), 0, -1)) do
+        local row = call('HMGET', key('prompt', project, found), 'target', 'replaced', 'status')
+        if row[1] == target then
+            versions[found] = {{replaced = row[2]}}
+            active = row[3] == 'active' and found or active
+        end
+    end
+    return versions, active
+end
+
+local function retire(project, number, at, reason)
+    call('HSET', key('prompt', project, number), 'status', 'retired', 'retired', at, 'reason', reason)
+end
+
+local function use(project, number, at, replaced, reason)
+    call('HSET', key('prompt', project, number), 'status', 'active', 'activated', at, 'retired', '',
+        'replaced', replaced, 'reason', reason)
+end
+
 -- Whether a version was active before another one, or before that one, and so on
 local function is_before(number, newest, versions)
-    local seen, found = {}, newest
+    local seen, found = {{}}, newest
     while versions[found] and versions[found].replaced ~= '' and not seen[found] do
         seen[found] = true
         found = versions[found].replaced
@@ -95,35 +117,39 @@ local function is_before(number, newest, versions)
 end
 
 local function activate(project, target, number, at, reason)
-    local versions, before = {}, ''
-    for _, found in ipairs(call('ZRANGE', key('prompts', project), 0, -1)) do
-        local row = call('HMGET', key('prompt', project, found), 'target', 'status', 'replaced')
-        if row[1] == target then
-            versions[found] = {replaced = row[3]}
-            before = row[2] == 'active' and found or before
-        end
-    end
-    if number == before or (number ~= '' and not versions[number]) then
+    local versions, before = versions_of(project, target)
+    if number == before or not versions[number] then
         return 0
     end
+    local replaced = before
     if before ~= '' then
-        call('HSET', key('prompt', project, before), 'status', 'retired', 'retired', at, 'reason', reason)
-    end
-    if number ~= '' then
+        retire(project, before, at, string.format('{REPLACED}', number))
         -- Going back to what was there before must not make the newer one look like its forerunner.
-        local replaced = before
-        if before ~= '' and is_before(number, before, versions) then
+        if is_before(number, before, versions) then
             replaced = versions[number].replaced
         end
-        call('HSET', key('prompt', project, number), 'status', 'active', 'activated', at, 'retired', '',
-            'replaced', replaced, 'reason', reason)
     end
+    use(project, number, at, replaced, reason)
     return 1
 end
 """
 _ACTIVATE_PROMPT = script(f"""
 {_ACTIVATE}
 return activate(take(), take(), take(), take(), take())
+""")
+_RETIRE_PROMPT = script(f"""
+{_ACTIVATE}
+local project, number, back_to, at, reason = take(), take(), take(), take(), take()
+local target = call('HGET', key('prompt', project, number), 'target')
+local versions, active = versions_of(project, target)
+if number ~= active or (back_to ~= '' and (back_to == number or not versions[back_to])) then
+    return 0
+end
+retire(project, number, at, reason)
+if back_to ~= '' then
+    use(project, back_to, at, versions[back_to].replaced, string.format('{IN_USE_AGAIN}', number))
+end
+return 1
 """)
 _ADD_PROMPT = script(f"""
 {_PUT}
@@ -235,9 +261,13 @@ class RedisPrompts(PromptStore):
         return content
 
     @override
-    def activate_prompt(self, project: str, target: str, number: int | None, at: float, reason: str) -> bool:
-        named = "" if number is None else number
-        return bool(self._database.run(_ACTIVATE_PROMPT, project, target, named, repr(float(at)), reason))
+    def activate_prompt(self, project: str, target: str, number: int, at: float, reason: str) -> bool:
+        return bool(self._database.run(_ACTIVATE_PROMPT, project, target, number, repr(float(at)), reason))
+
+    @override
+    def retire_prompt(self, project: str, number: int, back_to: int | None, at: float, reason: str) -> bool:
+        to = "" if back_to is None else back_to
+        return bool(self._database.run(_RETIRE_PROMPT, project, number, to, repr(float(at)), reason))
 
 
 def _tuning(reply: Sequence[bytes | None]) -> TuningRecord:

@@ -8,7 +8,7 @@ from typing import Any
 
 from typing_extensions import override
 
-from backend.store.contract import PromptStore
+from backend.store.contract import IN_USE_AGAIN, REPLACED, PromptStore
 from backend.store.database import Database
 from backend.store.records import PromptRecord, TuningRecord
 
@@ -127,9 +127,14 @@ class SqlitePrompts(PromptStore):
         return bytes(rows[0][0]) if rows else None
 
     @override
-    def activate_prompt(self, project: str, target: str, number: int | None, at: float, reason: str) -> bool:
+    def activate_prompt(self, project: str, target: str, number: int, at: float, reason: str) -> bool:
         with self._database.writing() as connection:
             return _activate(connection, project, target, number, at, reason)
+
+    @override
+    def retire_prompt(self, project: str, number: int, back_to: int | None, at: float, reason: str) -> bool:
+        with self._database.writing() as connection:
+            return _go_back(connection, project, number, back_to, at, reason)
 
     def _rows(self, query: str, *parameters: Any) -> list[Any]:
         with self._database.reading() as connection:
@@ -151,40 +156,71 @@ def _put_tuning(connection: sqlite3.Connection, tuning: TuningRecord) -> None:
 
 
 def _activate(
-    connection: sqlite3.Connection, project: str, target: str, number: int | None, at: float, reason: str
+    connection: sqlite3.Connection, project: str, target: str, number: int, at: float, reason: str
 ) -> bool:
-    versions = {
-        row[0]: row[1:]
-        for row in connection.execute(
-            "SELECT number, status, replaced FROM prompts WHERE project = ? AND target = ?", (project, target)
-        )
-    }
+    versions = _versions(connection, project, target)
     before = next((found for found, (status, _) in versions.items() if status == "active"), None)
-    if number == before or (number is not None and number not in versions):
+    if number == before or number not in versions:
         return False
+    replaced = before
     if before is not None:
-        connection.execute(
-            "UPDATE prompts SET status = 'retired', retired = ?, reason = ? WHERE project = ? AND number = ?",
-            (at, reason, project, before),
-        )
-    if number is not None:
+        _retire(connection, project, before, at, REPLACED % number)
         # Going back to what was there before must not make the newer one look like its forerunner.
-        forerunners = {found: replaced for found, (_, replaced) in versions.items()}
-        goes_back = number in _chain(before, forerunners)
-        replaced = versions[number][1] if goes_back else before
-        connection.execute(
-            "UPDATE prompts SET status = 'active', activated = ?, retired = NULL, replaced = ?, reason = ?"
-            " WHERE project = ? AND number = ?",
-            (at, replaced, reason, project, number),
-        )
+        forerunners = {found: forerunner for found, (_, forerunner) in versions.items()}
+        if number in _chain(before, forerunners):
+            replaced = forerunners[number]
+    _use(connection, project, number, at, replaced, reason)
     return True
 
 
-def _chain(number: int | None, forerunners: dict[int, int | None]) -> list[int]:
+def _go_back(
+    connection: sqlite3.Connection, project: str, number: int, back_to: int | None, at: float, reason: str
+) -> bool:
+    query = "SELECT target FROM prompts WHERE project = ? AND number = ? AND status = 'active'"
+    found = connection.execute(query, (project, number)).fetchone()
+    if found is None:
+        return False
+    versions = _versions(connection, project, found[0])
+    if back_to is not None and (back_to == number or back_to not in versions):
+        return False
+    _retire(connection, project, number, at, reason)
+    if back_to is not None:
+        _use(connection, project, back_to, at, versions[back_to][1], IN_USE_AGAIN % number)
+    return True
+
+
+def _versions(connection: sqlite3.Connection, project: str, target: str) -> dict[int, tuple[str, int | None]]:
+    """Status and `replaced` of a target's versions, by number."""
+    query = "SELECT number, status, replaced FROM prompts WHERE project = ? AND target = ?"
+    return {
+        number: (status, replaced)
+        for number, status, replaced in connection.execute(query, (project, target))
+    }
+
+
+def _retire(connection: sqlite3.Connection, project: str, number: int, at: float, reason: str) -> None:
+    connection.execute(
+        "UPDATE prompts SET status = 'retired', retired = ?, reason = ? WHERE project = ? AND number = ?",
+        (at, reason, project, number),
+    )
+
+
+def _use(
+    connection: sqlite3.Connection, project: str, number: int, at: float, replaced: int | None, reason: str
+) -> None:
+    connection.execute(
+        "UPDATE prompts SET status = 'active', activated = ?, retired = NULL, replaced = ?, reason = ?"
+        " WHERE project = ? AND number = ?",
+        (at, replaced, reason, project, number),
+    )
+
+
+def _chain(number: int, forerunners: dict[int, int | None]) -> list[int]:
     """What was active before a version, and before that, ...; each once."""
     chain: list[int] = []
-    while number is not None and (number := forerunners.get(number)) is not None and number not in chain:
-        chain.append(number)
+    while (found := forerunners.get(number)) is not None and found not in chain:
+        chain.append(found)
+        number = found
     return chain
 
 

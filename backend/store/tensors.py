@@ -88,8 +88,7 @@ class PromptFile:
 def pack_prompt(file: PromptFile) -> bytes:
     """The file's bytes; equal content need not give equal bytes.
 
-    The label is tidied to what a file holds (cut, control characters to spaces), so that an odd one in a label
-    config costs nobody a tuning.
+    The label is tidied (`tidy_label`), so that an odd one in a label config costs nobody a tuning.
 
     Raises:
         BadRequest: `unpack_prompt` would refuse the result.
@@ -118,6 +117,11 @@ def unpack_prompt(content: bytes) -> PromptFile:
         _refuse("is cut short or damaged: its tensors do not fill it as its header says.")
     _check_tensors(tensors["image"], tensors["mask"])
     return PromptFile(tensors["image"], tensors["mask"], card)
+
+
+def tidy_label(label: str) -> str:
+    """A target's label as a file holds it: cut to `LONGEST_TEXT` characters, control characters to spaces."""
+    return "".join(" " if _is_control(letter) else letter for letter in label[:LONGEST_TEXT])
 
 
 def _refuse(what: str, remedy: str = _EXPORT) -> NoReturn:
@@ -217,7 +221,7 @@ def _fields(card: PromptCard) -> dict[str, str]:
     return {
         "format": FORMAT,
         "checkpoint": card.checkpoint,
-        "label": "".join(" " if _is_control(letter) else letter for letter in card.label[:LONGEST_TEXT]),
+        "label": tidy_label(card.label),
         "kind": card.kind,
         "uses": card.uses,
         "examples": str(card.examples),

@@ -155,6 +155,20 @@ def test_roll_back_goes_to_the_one_before_and_then_to_examples(judged: Stage) ->
     assert [prompt["status"] for prompt in get(judged)] == ["retired", "retired"]
 
 
+def test_a_roll_back_of_what_is_not_in_use_any_more_is_refused(judged: Stage) -> None:
+    second = imported(judged)
+    for number in (1, second):
+        post(judged, f"/{number}/activate")
+    assert post(judged, "/rollback", prompt=second)["active"]["number"] == 1
+    refused = post(judged, "/rollback", 409, prompt=second)
+    assert f"Prompt {second} of 'cell' is not active; in use: prompt 1." in refused["detail"]
+    assert "no prompt 7" in post(judged, "/rollback", 404, prompt=7)["detail"]
+    assert [(prompt["status"], prompt["reason"]) for prompt in get(judged)] == [
+        ("active", f"In use again: prompt {second} was rolled back."),
+        ("retired", "Rolled back by hand."),
+    ]
+
+
 def test_without_label_studio_s_token_nothing_is_pushed(staging: Staging, judged: Stage) -> None:
     alone = staging(connected=False)
     answer = alone.client.post(page(judged, "/1/activate"))

@@ -1,15 +1,18 @@
 """`prompts`: versions listed, judged, activated, taken back, carried."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from backend.store.tensors import LIMIT_BYTES
 from tests.backend.stage import Run, Stage
+from tests.backend.test_prompts import add
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,6 +25,15 @@ def judged(staging: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch) -> St
     monkeypatch.setenv("LABEL_STUDIO_URL", stage.label_studio.url)
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", stage.label_studio.legacy_token)
     stage.tune_four()
+    return stage
+
+
+@pytest.fixture
+def added(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """An active prompt, as a tuning would have left it."""
+    monkeypatch.setenv("DATA_DIR", str(stage.settings.data_dir))
+    stage.setup()
+    add(stage, activate=True)
     return stage
 
 
@@ -46,6 +58,7 @@ def test_versions_are_listed_with_what_was_measured(run: Run, judged: Stage) -> 
     assert row[5] == f"{prompt.figures['context_iou']:.3f}"
     assert row[8] == f"{prompt.figures['gain']:+.3f}"
     assert out.splitlines()[-1] == f"1: {prompt.reason}"
+    assert row[-1] == f"{datetime.fromtimestamp(prompt.created, UTC):%Y-%m-%d %H:%M} UTC"  # as on the page
 
 
 def test_where_there_is_none_the_way_to_one_is_named(
@@ -83,6 +96,24 @@ def test_one_is_shown_with_what_it_learned_from(run: Run, judged: Stage) -> None
     assert there == [str(kept.task), str(kept.annotation), "in the pool"]
     gone = [cell.strip() for cell in rows[withdrawn.key[:12]].split("│")[2:5]]
     assert gone == ["", "", "withdrawn, corrected or dropped since"]
+
+
+def test_an_active_one_whose_label_is_gone_is_said_not_to_be_used(run: Run, added: Stage) -> None:
+    """The page and the API said why; the command line said that it was active, and since when."""
+    project = added.label_studio.projects[added.project]
+    code, out, _ = run("prompts", "show", str(added.project), "1")
+    assert (code, "not in the labeling config" in out) == (0, False)
+    project["label_config"] = project["label_config"].replace("cell", "nucleus")
+    added.setup()
+    code, out, _ = run("prompts", "list", str(added.project))
+    assert code == 0
+    assert "active, not used" in re.sub(r"[\s│]+", " ", out)
+    assert out.splitlines()[-1].startswith(
+        "1: Label 'cell' (target tag/image/cell) is not in the labeling config"
+    )
+    code, out, _ = run("prompts", "show", str(added.project), "1")
+    assert code == 0
+    assert "not in the labeling config" in re.sub(r"[\s│]+", " ", out)
 
 
 @pytest.mark.parametrize(
@@ -125,6 +156,15 @@ def test_roll_back_goes_to_the_prompt_before(run: Run, judged: Stage, tmp_path: 
     assert statuses(judged) == ["active", "retired"]
 
 
+def test_a_roll_back_of_what_is_not_in_use_any_more_is_refused(run: Run, added: Stage) -> None:
+    project = str(added.project)
+    assert run("prompts", "rollback", project, "1")[0] == 0
+    code, out, err = run("prompts", "rollback", project, "1")
+    assert (code, out) == (1, "")
+    assert "Prompt 1 of 'cell' is not active; in use: examples alone." in err
+    assert len(err.strip().splitlines()) == 1
+
+
 def test_without_label_studio_nothing_is_queued(
     run: Run, judged: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,7 +186,7 @@ def test_of_several_targets_with_one_label_the_one_is_to_be_named(run: Run, judg
     run("prompts", "activate", str(judged.project), "1")
     code, _, err = run("prompts", "rollback", str(judged.project), "--label", "cell")
     assert code == 1
-    assert "outline/image/cell, tag/image/cell" in err
+    assert "Say which one: 1 (tag/image/cell), 2 (outline/image/cell)." in err
     both = ("--label", "cell", "--target", judged.target)
     assert run("prompts", "rollback", str(judged.project), *both)[0] == 0
     assert statuses(judged) == ["retired", "active"]

@@ -108,7 +108,9 @@ def test_labels_are_tuned_that_are_named(run: Run, stage: Stage, project: str) -
     code, out, _ = run("tune", project, "--target", "tag/image/cell", "--label", "dust")
     assert code == 0
     assert sorted(tuning.target for tuning in stage.tunings[:2]) == ["tag/image/cell", "tag/image/dust"]
-    assert [line.split("│")[1].strip() for line in out.splitlines() if "in use" in line] == ["cell", "dust"]
+    rows = [line.split("│") for line in out.splitlines() if line.startswith("│")]
+    assert [(row[1].strip(), row[2].strip()) for row in rows] == [("cell", "in use"), ("dust", "not used")]
+    assert "it is the very same as prompt 1, which is in use" in out
 
 
 @pytest.mark.parametrize(
@@ -208,6 +210,45 @@ def test_a_tuning_that_the_worker_has_is_followed_to_its_end(
     assert code == 0
     assert [(done.id, done.status) for done in stage.tunings] == [(tuning.id, "done")]
     assert last_row(out)[0] == "cell"
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_ctrl_c_leaves_what_somebody_else_asked_for_to_its_worker(
+    run: Run, stage: Stage, project: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who only looked at the schedule's tuning stopped it with it; what waits behind it was not begun here either."""
+    stage.label_studio.projects[stage.project]["label_config"] = TWO_LABELS
+    stage.setup()
+    for seed in range(4):
+        image, mask = blob(20 + seed)
+        stage.submit(stage.upload(image), brush(mask, "dust"))
+    stage.work()
+    cell, dust = stage.backend.tunings.ask(stage.key, "schedule")
+    show = command._show
+
+    def press(*given: Any) -> None:
+        show(*given)
+        monkeypatch.setattr(command, "_show", show)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    monkeypatch.setattr(command, "_show", press)
+    with leased(stage.backend.store, f"tuning:{cell.id}", 600):
+        code, out, _ = run("tune", project)
+    assert code == 130
+    assert [stage.backend.tunings.get(one.id).status for one in (cell, dust)] == ["queued", "queued"]
+    assert out.splitlines()[-1] == "dust: Goes on: it was asked for by 'schedule', and is left to the worker."
+    assert "--resume" not in out
+
+
+def test_resume_goes_on_with_the_older_one_where_that_is_open(run: Run, stage: Stage, project: str) -> None:
+    """The newest one, stopped as well, was taken, and refused since another one of its label was open."""
+    tunings = stage.backend.tunings
+    for _ in range(2):
+        (asked,) = tunings.ask(stage.key, "a test")
+        tunings.stop(asked.id)
+    tunings.resume(1)
+    assert run("tune", project, "--resume")[0] == 0
+    assert [(tuning.id, tuning.status) for tuning in stage.tunings] == [(2, "stopped"), (1, "done")]
 
 
 def test_trouble_with_the_store_is_one_line(

@@ -12,7 +12,7 @@ from backend import revision
 from backend.errors import BadRequest, NotFound, Refused
 from backend.prompts.keeping import CLEAR_FALL, fell
 from backend.store import KeptIoU, PromptRecord
-from backend.store.tensors import PromptCard, PromptFile, pack_prompt, unpack_prompt
+from backend.store.tensors import LONGEST_TEXT, PromptCard, PromptFile, pack_prompt, unpack_prompt
 from model.gate import COMPANIONS
 from tests.backend.stage import Stage, blob, brush, half, mask_of, write_random_checkpoint
 
@@ -132,7 +132,7 @@ def test_a_prompt_whose_label_is_gone_is_refused_and_back_in_use_when_the_label_
     config = stage.label_studio.projects[stage.project]["label_config"]
     stage.label_studio.projects[stage.project]["label_config"] = config.replace("cell", "nucleus")
     assert "-p" not in stage.setup()
-    stage.backend.store.prompts.activate_prompt(stage.key, stage.target, None, 2.0, "out of the way")
+    stage.backend.store.prompts.retire_prompt(stage.key, number, None, 2.0, "out of the way")
     with pytest.raises(Refused, match=r"Label 'cell'.*is not in the labeling config"):
         stage.backend.prompts.activate(stage.key, number)
     stage.label_studio.projects[stage.project]["label_config"] = config
@@ -150,7 +150,7 @@ def test_with_several_active_prompts_the_label_must_be_named(stage: Stage) -> No
     one = add(stage, activate=True)
     two = add(stage, activate=True, target="tag/image/dog", label="dog")
     assert stage.setup().endswith(f"-p{one}.{two}")
-    with pytest.raises(Refused, match="Name one of 'cell', 'dog'"):
+    with pytest.raises(Refused, match="Several prompts are active"):
         stage.backend.prompts.roll_back(stage.key)
     stage.backend.prompts.roll_back(stage.key, "tag/image/dog")
     assert stage.setup().endswith(f"-p{one}")
@@ -331,6 +331,21 @@ def test_a_file_that_does_not_fit_is_refused_with_the_reason(stage: Stage) -> No
         bring_in(stage.key, file_of(stage), "tag/image/dog")
     assert stage.prompts == []
     assert bring_in(stage.key, file_of(stage, label="dog"), stage.target).label == "cell"
+
+
+def test_a_file_finds_its_label_though_it_holds_only_the_beginning_of_it(stage: Stage) -> None:
+    """A file's label is cut and tidied: compared as it is, a long one was "no target" of the very same project."""
+    long = "x" * (LONGEST_TEXT + 30)
+    config = stage.label_studio.projects[stage.project]["label_config"]
+    stage.label_studio.projects[stage.project]["label_config"] = config.replace("cell", f"{long}\u2028")
+    stage.setup()
+    content = file_of(stage, label=f"{long}\u2028")
+    assert stage.backend.prompts.bring_in(stage.key, content).label == f"{long}\u2028"
+    twin = config.replace('<Label value="cell"', f'<Label value="{long}y"/><Label value="{long}z"', 1)
+    stage.label_studio.projects[stage.project]["label_config"] = twin
+    stage.setup()
+    with pytest.raises(Refused, match=f"several targets with the label '{'x' * LONGEST_TEXT}'"):
+        stage.backend.prompts.bring_in(stage.key, content)
 
 
 def test_a_file_tells_what_it_is_and_nobody_s_name(staging: Staging) -> None:

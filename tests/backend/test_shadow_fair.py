@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from backend.errors import ImageError, Unauthorized, Unreachable
+from backend.errors import ImageError, StoreError, Unauthorized, Unreachable
 from backend.learner.kept import left_of
 from backend.pre_annotation import PREDICTING
 from backend.sequences import predicted_task
@@ -184,6 +184,45 @@ def test_a_task_that_is_gone_is_missed(two: Stage) -> None:
     two.jobs.look()
     two.work()
     assert ([pair.task for pair in newest(two).pairs], newest(two).missed) == ([second.task], 1)
+
+
+def test_what_goes_wrong_unforeseen_is_not_tried_for_ever(
+    two: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At each look it was tried anew, and neither it nor what waited behind it was ever compared."""
+    start(two, 1)
+    for seed in (11, 12):
+        submit(two, seed)
+    learn(two)
+    first, second = newest(two).waiting
+    real, calls = two.backend.predictor.shown, iter(range(10))
+
+    def shown(*given: Any) -> Any:
+        if next(calls) == 0:
+            raise RuntimeError("an illegal memory access")
+        return real(*given)
+
+    monkeypatch.setattr(two.backend.predictor, "shown", shown)
+    two.jobs.look()
+    two.work()
+    found = newest(two)
+    assert (found.waiting, [pair.task for pair in found.pairs], found.missed) == ((), [second.task], 1)
+    assert f"task {first.task}: not predicted by a shadow" in caplog.text
+    assert "an illegal memory access" in caplog.text
+
+
+def test_while_the_store_is_away_all_wait(two: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: Any) -> None:
+        raise StoreError("The disk is full.")
+
+    start(two, 1)
+    submit(two, 11)
+    learn(two)
+    with monkeypatch.context() as trouble:
+        trouble.setattr(two.backend.predictor, "shown", away)
+        with pytest.raises(StoreError):
+            two.backend.shadowing.step(two.key, lambda: True)
+    assert (len(newest(two).waiting), newest(two).missed) == (1, 0)
 
 
 def test_while_label_studio_is_away_all_wait(two: Stage) -> None:

@@ -2,14 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import pytest
 
-from backend import revision
+from backend import pins, revision, sequences
+from backend.store.pictures import unpack_image
 from backend.store.tensors import unpack_prompt
 from model.evaluation import THRESHOLD
+from model.example import Prompt
+from model.gate import GatedTuning
 from model.segmenter import Query
 from tests.backend.stage import Stage, blob, brush
+from tests.backend.test_prompts import add
 
 Staging = Callable[..., Stage]
 FOREVER = lambda: True  # noqa: E731
@@ -95,3 +101,48 @@ def test_wrong_masks_are_kept_out_by_the_gate(staging: Staging) -> None:
     assert prompt.status == "candidate"
     assert prompt.reason.startswith("Not good enough"), prompt.reason
     assert stage.setup() == before
+
+
+def test_the_gate_s_examples_are_those_that_a_prediction_would_use(
+    staging: Staging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Near frames and pinned examples first: against fewer of them a prompt would be let through too easily."""
+    stage = staging(tune_steps=1, shots=4, sequence_key="video", frame_key="frame")
+    for sequence, frame in [(sequence, frame) for sequence in "ab" for frame in range(4)]:
+        image, mask = blob(ord(sequence) + 3 * frame)
+        stage.submit(stage.upload(image, video=sequence, frame=frame), brush(mask))
+        stage.work()
+    pins.pin(
+        stage.backend.store, stage.key, stage.backend.store.pool(stage.key)[0].key, stage.settings.pool_size
+    )
+    add(stage, activate=True, uses="both")
+    seen: list[tuple[int, str, set[str], list[str]]] = []
+    real = GatedTuning._contexts
+
+    def contexts(gated: GatedTuning, index: int, others: list[int], candidate: Prompt) -> Any:
+        for way, context in real(gated, index, others, candidate):
+            allowed = {gated._examples[other].key for other in others}
+            used = [example.key for example in context().examples]
+            seen.append((way, gated._examples[index].key, allowed, used))
+            yield way, context
+
+    monkeypatch.setattr(GatedTuning, "_contexts", contexts)
+    stage.backend.tunings.run(ask(stage), FOREVER)
+    assert sorted(way for way, *_ in seen) == sorted([0, 1, 2, 3] * 8)
+    snapshot = revision.take(stage.backend.store, stage.key, stage.backend.checkpoint)
+    pool = {info.key: info for info in snapshot.pool[stage.target]}
+    for way, key, allowed, used in seen:
+        if way == 1:  # the candidate alone
+            continue
+        others = replace(
+            snapshot,
+            pool={stage.target: tuple(info for info in pool.values() if info.key in allowed)},
+            prompts={} if way == 0 else snapshot.prompts,
+        )
+        image = unpack_image(stage.backend.store.examples([key])[key].image)
+        place = sequences.of_example(pool[key], stage.settings)
+        (target,) = others.ready
+        found = stage.backend.predictor.contexts.choose(others, target, pool[key].task, image, place)
+        assert used == [example.key for example in found.examples]
+        near = [other for other in allowed if pool[other].sequence == pool[key].sequence]
+        assert len(used) == (2 if near else 4) or way != 0

@@ -10,7 +10,7 @@ import pytest
 from backend.errors import NotFound, Refused
 from backend.pre_annotation import PREDICTING
 from backend.store.tensors import unpack_prompt
-from tests.backend.stage import Stage
+from tests.backend.stage import Stage, reconcile
 
 Staging = Callable[..., Stage]
 FOREVER = lambda: True  # noqa: E731
@@ -73,12 +73,16 @@ def test_pressed_twice_there_is_one_tuning_of_a_label(stage: Stage) -> None:
 
 def test_a_start_that_the_worker_died_over_is_not_lost(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     approved(stage, 4)
+    reconcile(stage)
     stage.event("START_TRAINING")
     with monkeypatch.context() as broken:
-        broken.setattr(stage.backend.tunings, "ask", lambda *_: 1 / 0)
-        stage.work()
+        broken.setattr(stage.backend.tunings, "ask", lambda *_args, **_fields: 1 / 0)
+        with pytest.raises(AssertionError, match="ZeroDivisionError"):
+            stage.work()
+    stage.failed.clear()
     assert stage.tunings == []
-    stage.work(later=True)
+    stage.jobs.look()
+    stage.work()
     assert [tuning.status for tuning in stage.tunings] == ["queued"]
 
 
@@ -106,7 +110,8 @@ def test_after_so_many_hours_a_project_is_tuned_if_something_was_approved(
     monkeypatch.setattr(f"{clock}.time.time", lambda: now + 1.9 * 3600)
     assert stage.backend.tunings.due(stage.key) == []
     monkeypatch.setattr(f"{clock}.time.time", lambda: now + 2.1 * 3600)
-    assert len(stage.backend.tunings.due(stage.key)) == 1
+    (due,) = stage.backend.tunings.due(stage.key)
+    stage.backend.tunings.stop(due.id)
     monkeypatch.setattr(f"{clock}.time.time", lambda: now + 9 * 3600)
     assert stage.backend.tunings.due(stage.key) == []
 

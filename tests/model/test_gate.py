@@ -1,5 +1,6 @@
 """The gate: what judges has never trained, figures are means of the right masks, and interruption changes nothing."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -73,6 +74,21 @@ def test_a_judged_mask_neither_trained_nor_chose_its_prompt_nor_is_in_its_contex
         assert len(query.context.examples) == COMPANIONS
         assert {example.key for example in query.context.examples} <= trained
     assert sum(len(query.context.examples) == 4 for query in recorder.asked) == len(examples)
+
+
+def test_contexts_are_chosen_as_the_caller_chooses(recorder: Recorder) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def last(key: str, allowed: Sequence[str], count: int) -> list[str]:
+        asked.append((key, count))
+        assert key not in allowed
+        return list(allowed)[-1:]
+
+    examples = pool(4)
+    judged(GatedTuning(recorder, examples, QUICK, shots=3, choose=last))
+    assert sorted(asked) == sorted((example.key, count) for example in examples for count in (3, COMPANIONS))
+    both = [query for query in recorder.asked if query.context.prompt and query.context.examples]
+    assert [len(query.context.examples) for query in both] == [1] * len(examples)
 
 
 @pytest.mark.parametrize("nearer", [False, True])

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from model import canvas
+from model.example import Context, Example
 from model.segmenter import Query, Segmenter
 from model.tuning import (
     FEWEST,
@@ -20,7 +21,6 @@ from model.tuning import (
     TuningConfig,
     TuningError,
     TuningProgress,
-    overlap_loss,
 )
 from tests.model.learning import pool
 
@@ -88,6 +88,19 @@ def test_a_tuned_prompt_has_the_network_s_size(segmenter: Segmenter) -> None:
     assert tuned is not None
     assert tuned.image.shape == tuned.mask.shape == (3, segmenter.image_size, segmenter.image_size)
     assert tuned.image.dtype == tuned.mask.dtype == np.float32
+
+
+def test_a_tuned_prompt_knows_how_large_the_objects_were_that_it_learned_from(segmenter: Segmenter) -> None:
+    """Of all its examples, those too that only chose its best step."""
+    examples = [
+        Example(disc.key, disc.image, disc.mask & (np.arange(50) < 14 + 3 * number))
+        for number, disc in enumerate(pool(9))
+    ]
+    tuning = Tuning(segmenter, examples, QUICK)
+    tuned = tuning.result()
+    assert tuned.object_side == Context(tuple(examples)).object_side > 0
+    assert tuned.object_side != Context(tuple(tuning._training)).object_side
+    assert tuned.prompt("p").object_side == tuned.object_side
 
 
 def test_what_trains_never_judges(segmenter: Segmenter) -> None:
@@ -185,29 +198,3 @@ def test_two_examples_are_enough_where_that_is_allowed(segmenter: Segmenter) -> 
     assert 0 <= tuned.initial_iou <= tuned.validation_iou <= 1
     with pytest.raises(TuningError, match="1 examples, at least 2"):
         Tuning(segmenter, pool(1), QUICK, fewest=1)
-
-
-def test_a_small_target_that_is_painted_black_costs_nearly_everything() -> None:
-    wanted = torch.zeros(1, 32, 32)
-    wanted[:, 3:7, 3:7] = 1
-    too_much = torch.zeros(1, 32, 32)
-    too_much[:, 2:8, 2:8] = 1
-    target = canvas.paint(wanted)
-    black, generous, right = (
-        float(overlap_loss(canvas.paint(found), target))
-        for found in (torch.zeros_like(wanted), too_much, wanted)
-    )
-    assert right < generous < black
-    assert black > 0.6
-
-
-def test_the_overlap_of_a_batch_is_the_mean_over_its_pictures() -> None:
-    """So a batch that is taken in parts for lack of memory has the same gradient."""
-    random = torch.Generator().manual_seed(0)
-    painted = torch.randn(4, 3, 16, 16, generator=random)
-    target = canvas.paint(torch.rand(4, 16, 16, generator=random) > 0.7)
-    whole = overlap_loss(painted, target)
-    parts = [overlap_loss(painted[half], target[half]) for half in (slice(0, 2), slice(2, 4))]
-    assert float(whole) == pytest.approx(float(sum(parts)) / 2, abs=1e-6)
-    nothing = canvas.paint(torch.zeros(1, 16, 16))
-    assert float(overlap_loss(nothing, nothing)) < 0.7

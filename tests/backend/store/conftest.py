@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from backend.store.contract import Store
+from backend.store.contract import PromptStore, Store
 from backend.store.redis import RedisStore
 from backend.store.sqlite import SqliteStore
 from tests.backend.redis_server import RedisServer
@@ -49,3 +49,8 @@ def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenS
 @pytest.fixture
 def store(open_store: OpenStore) -> Store:
     return open_store()
+
+
+@pytest.fixture
+def prompts(store: Store) -> PromptStore:
+    return store.prompts

@@ -19,11 +19,6 @@ CAT, DOG = "tag/image/Cat", "tag/image/Dog"
 CONTENT = b"\x00safetensors\xff"
 
 
-@pytest.fixture
-def prompts(store: Store) -> PromptStore:
-    return store.prompts
-
-
 def prompt(target: str = CAT, **fields: object) -> PromptRecord:
     basis = PromptRecord(
         HERE, 0, target, "Ünal's 🐈", "embedded-1a2b3c4d", "candidate", "both", "tuned", 100.5,
@@ -46,14 +41,6 @@ def ended(prompts: PromptStore, status: TuningStatus, target: str = CAT) -> Tuni
 
 def stored(prompts: PromptStore, number: int, project: str = HERE) -> PromptRecord:
     return next(version for version in prompts.prompts(project) if version.number == number)
-
-
-def active(prompts: PromptStore, target: str = CAT) -> list[int]:
-    return [version.number for version in prompts.prompts(HERE, target) if version.status == "active"]
-
-
-def replaced(prompts: PromptStore) -> list[int | None]:
-    return [version.replaced for version in prompts.prompts(HERE)]
 
 
 def at_once(open_store: OpenStore, ask: Callable[[PromptStore, int], Answer]) -> list[Answer]:
@@ -243,95 +230,6 @@ class TestPrompts:
             bytes([thread]) for thread in range(8)
         ]
 
-    def test_activation_retires_the_one_before_with_the_reason(self, prompts: PromptStore) -> None:
-        for _ in range(2):
-            prompts.add_prompt(prompt(), CONTENT)
-        assert prompts.activate_prompt(HERE, CAT, 1, 200.5, "the first") is True
-        assert stored(prompts, 1) == prompt(number=1, status="active", activated=200.5, reason="the first")
-        assert stored(prompts, 2) == prompt(number=2)
-        assert prompts.activate_prompt(HERE, CAT, 2, 300.5, "better") is True
-        assert stored(prompts, 1) == prompt(
-            number=1, status="retired", activated=200.5, retired=300.5, reason="better"
-        )
-        assert stored(prompts, 2) == prompt(
-            number=2, status="active", activated=300.5, replaced=1, reason="better"
-        )
-
-    def test_each_target_has_an_active_prompt_of_its_own(self, prompts: PromptStore) -> None:
-        for target in (CAT, DOG, CAT):
-            prompts.add_prompt(prompt(target), CONTENT, activate=True)
-        assert (active(prompts, CAT), active(prompts, DOG)) == ([3], [2])
-        assert replaced(prompts) == [None, None, 1]
-        prompts.activate_prompt(HERE, DOG, None, 300.0, "off")
-        assert (active(prompts, CAT), active(prompts, DOG)) == ([3], [])
-
-    @pytest.mark.parametrize(
-        ("target", "number"), [(CAT, 99), (CAT, 0), (CAT, 3), (DOG, 2), (CAT, 1), ("Cow", None)]
-    )
-    def test_an_unknown_number_another_target_s_or_the_active_one_change_nothing(
-        self, prompts: PromptStore, target: str, number: int | None
-    ) -> None:
-        prompts.add_prompt(prompt(), CONTENT, activate=True)
-        prompts.add_prompt(prompt(), CONTENT)
-        prompts.add_prompt(prompt(DOG), CONTENT)
-        before = prompts.prompts(HERE)
-        assert prompts.activate_prompt(HERE, target, number, 300.0, "no") is False
-        assert prompts.prompts(HERE) == before
-
-    def test_none_retires_the_active_one(self, prompts: PromptStore) -> None:
-        prompts.add_prompt(prompt(), CONTENT, activate=True)
-        assert prompts.activate_prompt(HERE, CAT, None, 300.5, "examples alone are better") is True
-        assert stored(prompts, 1) == prompt(
-            number=1, status="retired", activated=100.5, retired=300.5, reason="examples alone are better"
-        )
-        assert prompts.activate_prompt(HERE, CAT, None, 400.0, "again") is False
-        assert stored(prompts, 1).reason == "examples alone are better"
-
-    def test_a_retired_prompt_that_is_active_again_is_retired_no_more(self, prompts: PromptStore) -> None:
-        prompts.add_prompt(prompt(), CONTENT, activate=True)
-        prompts.activate_prompt(HERE, CAT, None, 300.0, "off")
-        prompts.activate_prompt(HERE, CAT, 1, 400.5, "on")
-        assert stored(prompts, 1) == prompt(number=1, status="active", activated=400.5, reason="on")
-
-    def test_going_back_does_not_make_the_newer_one_a_forerunner(self, prompts: PromptStore) -> None:
-        for _ in range(2):
-            prompts.add_prompt(prompt(), CONTENT, activate=True)
-        assert replaced(prompts) == [None, 1]
-        prompts.activate_prompt(HERE, CAT, 1, 300.0, "back")
-        assert (active(prompts), replaced(prompts)) == ([1], [None, 1])
-        prompts.activate_prompt(HERE, CAT, 2, 400.0, "and forth")
-        assert (active(prompts), replaced(prompts)) == ([2], [None, 1])
-
-    def test_going_back_by_more_than_one_does_not_either(self, prompts: PromptStore) -> None:
-        """With 1.replaced = 3, rolling back again and again went round 1, 3, 2, 1 and never came to examples alone."""
-        for _ in range(3):
-            prompts.add_prompt(prompt(), CONTENT, activate=True)
-        prompts.activate_prompt(HERE, CAT, 1, 300.0, "back")
-        assert (active(prompts), replaced(prompts)) == ([1], [None, 1, 2])
-
-    def test_whatever_is_activated_the_forerunners_come_to_an_end(self, prompts: PromptStore) -> None:
-        for _ in range(4):
-            prompts.add_prompt(prompt(), CONTENT)
-        for number in [3, 1, 4, 2, 1, None, 2, 3, 4, 1, 3, 2, None, 4, 2, 3, 1, 4]:
-            prompts.activate_prompt(HERE, CAT, number, 300.0, "")
-            forerunner = {version.number: version.replaced for version in prompts.prompts(HERE)}
-            for start in forerunner:
-                at: int | None = start
-                for _ in forerunner:
-                    at = forerunner[at] if at is not None else None
-                assert at is None
-
-    def test_a_prompt_active_at_once_replaces_the_one_before(self, prompts: PromptStore) -> None:
-        prompts.add_prompt(prompt(created=100.5, reason="first"), CONTENT, activate=True)
-        kept = prompts.add_prompt(prompt(created=200.5, reason="better"), CONTENT, activate=True)
-        assert kept == prompt(
-            number=2, status="active", created=200.5, activated=200.5, replaced=1, reason="better"
-        )
-        assert prompts.prompts(HERE) == [
-            prompt(number=1, status="retired", activated=100.5, retired=200.5, reason="better"),
-            kept,
-        ]
-
     def test_a_tuning_ends_with_the_prompt_that_came_of_it(self, prompts: PromptStore) -> None:
         prompts.add_prompt(prompt(DOG), CONTENT)
         tuning = replace(queued(prompts), status="running")
@@ -355,26 +253,10 @@ class TestPrompts:
         assert prompts.prompt_content(HERE, 2) is None
         assert (prompts.tuning(tuning.id), prompts.tuning_state(tuning.id)) == (tuning, b"state")
 
-    def test_of_many_activations_at_once_one_prompt_is_active(self, open_store: OpenStore) -> None:
-        before = open_store().prompts
-        for _ in range(8):
-            before.add_prompt(prompt(), CONTENT)
-
-        def activate(prompts: PromptStore, thread: int) -> list[int]:
-            seen = []
-            for turn in range(5):
-                prompts.activate_prompt(HERE, CAT, 1 + (thread + turn) % 8, 300.0, "")
-                seen.append(len(active(prompts)))
-            prompts.add_prompt(prompt(), CONTENT, activate=True)
-            return [*seen, len(active(prompts))]
-
-        assert at_once(open_store, activate) == [[1] * 6] * 8
-        assert len(before.prompts(HERE)) == 16
-
     def test_projects_never_see_each_other(self, prompts: PromptStore) -> None:
         theirs = prompts.add_prompt(prompt(project=THERE), b"theirs", activate=True)
         prompts.add_prompt(prompt(), b"ours", activate=True)
-        assert prompts.activate_prompt(HERE, CAT, None, 300.0, "off") is True
+        assert prompts.retire_prompt(HERE, 1, None, 300.0, "off") is True
         assert prompts.prompts(THERE) == [theirs]
         prompts.add_prompt(prompt(project=THERE), b"theirs too")
         assert prompts.activate_prompt(HERE, CAT, 2, 300.0, "theirs") is False

@@ -19,6 +19,11 @@ NEAR = 8.0
 
 _PREDICTED = "predicted"  # within the key of an example that nobody has approved
 
+_FILE = re.compile(r"\.[A-Za-z]\w{1,4}$")  # signatures may hold dots too, and are longer
+_BEHIND_A_FILE = re.compile(
+    r"(\.[A-Za-z]\w*)[?#].*", re.DOTALL
+)  # what an address says there: a signature, a version
+
 
 @dataclass(frozen=True)
 class Place:
@@ -53,7 +58,8 @@ def frame_of(value: object) -> float | None:
     """A frame's number: 12, 12.0, "12", "0012", a time (ISO 8601, in seconds), or a name such as "a/frame_0012.png".
 
     Returns:
-        Of a name the digits at the end, its extension left out. None for anything else.
+        Of a name the digits at the end, its extension left out, and what an address says behind it. None for anything
+        else.
     """
     if isinstance(value, str):
         value = _number_in(value.strip())
@@ -183,10 +189,12 @@ def _name(value: object) -> str:
 
 
 def _number_in(text: str) -> float | None:
-    """A number, a time in seconds, or the digits at the end of a name without its extension."""
+    """A number, a time in seconds, or the digits at the end of a file's name without its extension."""
     if re.fullmatch(r"[-+]?[0-9]+(\.[0-9]+)?", text):
         return float(text)
     if (time := parse_time(text)) is not None:
         return time
-    digits = re.search(r"[0-9]+$", re.sub(r"\.[A-Za-z]\w*$", "", text))
+    if not _FILE.search(text):  # as "?d=clip/frame_0012.png" names one
+        text = _BEHIND_A_FILE.sub(r"\1", text)
+    digits = re.search(r"(?<![0-9])[0-9]+$", re.sub(r"\.[A-Za-z]\w*$", "", text))
     return float(digits[0]) if digits else None

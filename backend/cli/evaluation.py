@@ -1,6 +1,7 @@
 """`evaluate`: mIoU of a checkpoint on a folder of images and masks."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -53,6 +54,7 @@ def evaluate(
 ) -> None:
     """Measure mIoU and seconds an image, with examples chosen by a fixed rule."""
     settings = settings_with({"checkpoint": checkpoint, "device": device, "edges": edges, "zoom": zoom})
+    _refuse_what_cannot_be_written(json_file)
     if protocol is not None:
         if tune or boundary or objects or zoom:
             raise BadRequest("--tune, --boundary, --objects and --zoom do not go with --protocol.")
@@ -110,6 +112,20 @@ def evaluate(
     console.print(table)
     if json_file is not None:
         json_file.write_text(json.dumps(report.to_json(), indent=1) + "\n", encoding="utf-8")
+
+
+def _refuse_what_cannot_be_written(report: Path | None) -> None:
+    """See that the report can be written, before anything is measured: that may take hours.
+
+    Raises:
+        BadRequest: if the report's file cannot be written.
+    """
+    if report is None:
+        return
+    if report.is_dir() or not os.access(report if report.exists() else report.parent, os.W_OK):
+        raise BadRequest(
+            f"--json: {report} cannot be written.", remedy="Name a file in a folder that exists and is yours."
+        )
 
 
 def _numbers(text: str) -> list[int]:

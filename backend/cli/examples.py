@@ -1,6 +1,8 @@
 """`examples`: what the backend has learned from, listed, measured, dropped, exported."""
 
 import json
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +13,7 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from backend import dropped
+from backend import dropped, lost_labels
 from backend.cli import example_folder
 from backend.cli.main import app, console
 from backend.cli.projects import DataDir, Opened, Project, built, opened
@@ -116,7 +118,9 @@ def export_examples(
     with opened(data_dir, project) as found:
         labels = list(dict.fromkeys(target.label for target in found.snapshot.config.targets))
         images = _images(found)
-        approvals = found.store.approvals(found.key)
+        left_out = list(_left_out(found))
+    if not images:
+        raise NotFound(f"There is no mask to export in project {project}.", remedy=" ".join(left_out))
     example_folder.check(labels)
     example_folder.clear(folder, force=force)
     (folder / "images").mkdir(parents=True)
@@ -131,10 +135,8 @@ def export_examples(
     shared = sum(
         example_folder.write_masks(folder, name, masks, labels) for name, (_, masks) in images.items()
     )
-    taught = {(example.info.task, example.info.annotation) for example, _ in images.values()}
-    for approval in approvals:
-        if (approval.task, approval.annotation) not in taught:
-            console.print(f"annotation {approval.annotation} of task {approval.task} has no mask: left out")
+    for said in left_out:
+        console.print(escape(said), highlight=False, soft_wrap=True)
     if shared:
         console.print(
             f"{shared} pixels have several labels; in masks/ they have the last one, in labels/ each."
@@ -144,6 +146,38 @@ def export_examples(
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _left_out(found: Opened) -> Iterator[str]:
+    """What of all that was approved an export does not hold, and why, a sentence each."""
+    config = found.snapshot.config
+    lost = lost_labels.of(found.store, found.key, config)
+    labels = {target.id: target.label for target in lost.targets}
+    pool = [info for infos in found.snapshot.pool.values() for info in infos]
+    there = {target.id for target in config.targets}
+    for target, count in Counter(info.target for info in pool if info.target not in there).items():
+        yield (
+            f"{count} of label '{labels.get(target, target)}', which the labeling config has lost: left out. "
+            "Lost labels on the admin page asks what they should become."
+        )
+    out = dropped.listed(found.store, found.key, pool)
+    if out:
+        yield f"{len(out)} taken out of use: left out."
+    told = {info.annotation for info in pool} | {one.annotation for one in out}
+    rest = [approval for approval in found.store.approvals(found.key) if approval.annotation not in told]
+    if not rest:
+        return
+
+    from backend.learner.annotations import digest  # loads torch
+
+    empty = sum(one.digest == digest({"id": one.annotation, "result": []}, config, lost) for one in rest)
+    if empty:
+        yield f"{empty} submitted empty: left out."
+    if len(rest) > empty:
+        yield (
+            f"{len(rest) - empty} in no pool: left out. A full pool (POOL_SIZE) has no place for them, they hold no "
+            "mask of these labels, or they are being read again."
+        )
 
 
 def _images(found: Opened) -> dict[str, tuple[StoredExample, dict[str, NDArray[np.bool_]]]]:

@@ -53,7 +53,7 @@ def main() -> None:
 
     try:
         app()
-    except (BackendError, ValueError, OSError) as error:
+    except (BackendError, ValueError, OSError, MemoryError) as error:
         said = escape(f"{error}")
         Console(stderr=True).print(
             f"[red]{type(error).__name__}:[/red] {said}", highlight=False, soft_wrap=True

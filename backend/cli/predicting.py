@@ -22,6 +22,7 @@ from backend.errors import BackendError, BadRequest, ImageError, NotFound
 from backend.settings import Settings
 
 if TYPE_CHECKING:
+    from model.edges import ProbabilityMap
     from model.example import Context
     from model.segmenter import Segmenter
 
@@ -39,12 +40,16 @@ class _Source:
         labels: in the order of their colours.
         contexts: a picture to the contexts of those labels that have one.
         said: for people, such as "8 examples".
+        is_shown: whether a label, by its map and its context, is taken to be there.
+        whole: labels for which a nearer look was found not to pay.
     """
 
     segmenter: "Segmenter"
     labels: tuple[str, ...]
     contexts: Callable[[NDArray[np.uint8]], Mapping[str, "Context"]]
     said: str
+    is_shown: Callable[[str, "ProbabilityMap", "Context"], bool] = lambda *_: True
+    whole: frozenset[str] = frozenset()
 
 
 @app.command()
@@ -83,7 +88,7 @@ def predict(
     by = _of_project(data_dir, project, overrides) if project is not None else None
     with by or _of_files(settings, examples, prompt or []) as source:
         labels = _wanted(source.labels, label or [])
-        counts, failed = _segment_all(source, labels, found, out, settings)
+        counts, failed, others = _segment_all(source, labels, found, out, settings)
     table = Table("label", "found on")
     for name in labels:
         table.add_row(escape(name), f"{counts[name]} of {len(found) - failed}")
@@ -93,14 +98,20 @@ def predict(
         highlight=False,
         soft_wrap=True,
     )
+    if others:
+        console.print(f"{others} other files lie there from before.", highlight=False)
     if failed:
         raise typer.Exit(1)
 
 
 def _segment_all(
     source: _Source, labels: tuple[str, ...], found: Mapping[str, Path], out: Path, settings: Settings
-) -> tuple[dict[str, int], int]:
-    """Write masks and previews; on how many pictures each label was found, and how many could not be read."""
+) -> tuple[dict[str, int], int, int]:
+    """Write masks and previews.
+
+    Returns:
+        On how many pictures each label was found, how many could not be read, and how many other files lie there.
+    """
     from model import zoom
     from model.segmenter import Query
 
@@ -108,6 +119,7 @@ def _segment_all(
     colours = dict(zip(labels, example_folder.colours(len(labels)), strict=True))
     counts, failed = dict.fromkeys(labels, 0), 0
     out.mkdir(parents=True, exist_ok=True)
+    others = {file for file in out.glob("[!.]*") if file.is_file()}
     for name, path in track(found.items(), "segmenting", console=console, transient=True):
         try:
             image = read_picture(path, settings)
@@ -120,20 +132,25 @@ def _segment_all(
         contexts = source.contexts(image)
         asked = [name for name in labels if name in contexts]
         queries = [Query(image, contexts[label]) for label in asked]
-        maps = zoom.maps(source.segmenter, queries, settings.zoom == "auto")
+        nearer = [settings.zoom == "auto" and label not in source.whole for label in asked]
+        maps = zoom.maps(source.segmenter, queries, nearer)
         masks = {
             label: without_specks(
-                found.mask(settings.threshold), contexts[label].least_area(settings.min_area)
+                found.mask(settings.threshold) & source.is_shown(label, found, contexts[label]),
+                contexts[label].least_area(settings.min_area),
             )
             for label, found in zip(asked, maps, strict=True)
         }
         preview = image.copy()
         for label, mask in masks.items():
             counts[label] += bool(mask.any())
-            (out / f"{name}.{files[label]}.png").write_bytes(example_folder.black_and_white(mask))
+            file = out / f"{name}.{files[label]}.png"
+            file.write_bytes(example_folder.black_and_white(mask))
+            others.discard(file)
             preview[mask] = preview[mask] // 2 + np.array(colours[label], np.uint8) // 2
         Image.fromarray(preview).save(out / f"{name}{PREVIEW}", quality=90)
-    return counts, failed
+        others.discard(out / f"{name}{PREVIEW}")
+    return counts, failed, len(others)
 
 
 def without_specks(mask: NDArray[np.bool_], min_area: float) -> NDArray[np.bool_]:
@@ -190,7 +207,9 @@ def _of_files(settings: Settings, examples: Path | None, prompts: list[Path]) ->
 
 @contextmanager
 def _of_project(data_dir: Path | None, project: int, overrides: Mapping[str, object]) -> Iterator[_Source]:
-    """A project's pools and active prompts, chosen for each picture as the server chooses."""
+    """A project's pools and active prompts, chosen for each picture as the server chooses and shows."""
+    from backend.calibrations import Fitted, read_fitted
+    from backend.predictor.drawing import expected  # loads torch
     from backend.revision import take
 
     with built(data_dir, project, **overrides) as (backend, key):
@@ -206,9 +225,15 @@ def _of_project(data_dir: Path | None, project: int, overrides: Mapping[str, obj
             }
             return {label: context for label, context in chosen.items() if len(context)}
 
+        fitted = read_fitted(backend.store, key, backend.checkpoint) or Fitted()
+
+        def is_shown(label: str, found: "ProbabilityMap", context: "Context") -> bool:
+            return expected(found, by_label[label], context, fitted, backend.settings)[1]
+
+        whole = frozenset(label for label, target in by_label.items() if target.id in fitted.whole)
         examples = sum(len(snapshot.pool.get(target.id, ())) for target in by_label.values())
         said = f"{examples} examples and {len(snapshot.prompts)} prompts of project {project}"
-        yield _Source(backend.segmenter, tuple(reversed(by_label)), contexts, said)
+        yield _Source(backend.segmenter, tuple(reversed(by_label)), contexts, said, is_shown, whole)
 
 
 def _of_folder(
@@ -252,7 +277,8 @@ def _of_prompts(files: list[Path], segmenter: "Segmenter") -> _Source:
         BackendError: if a file is damaged, of another checkpoint, or of a label that another file has.
     """
     from backend.store.tensors import LIMIT_BYTES, unpack_prompt
-    from model.example import Context, Prompt
+    from backend.unpacking import prompt_of
+    from model.example import Context
 
     known: dict[str, Context] = {}
     for path in files:
@@ -272,7 +298,7 @@ def _of_prompts(files: list[Path], segmenter: "Segmenter") -> _Source:
                 highlight=False,
                 soft_wrap=True,
             )
-        known[card.label] = Context(prompt=Prompt(str(path), file.image, file.mask))
+        known[card.label] = Context(prompt=prompt_of(str(path), file))
     return _Source(segmenter, tuple(known), lambda _: known, f"{len(known)} prompts")
 
 

@@ -6,12 +6,12 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 from rich.progress import track
-from rich.table import Table
+from rich.table import Column, Table
 
 from backend.cli.main import app, console, settings_with
 from backend.errors import BadRequest, LabelConfigError, LabelStudioError, NotFound
 
-_COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
+_COLOURS = {"ok": "green", "note": "cyan", "warning": "yellow", "error": "red"}
 
 
 @app.command()
@@ -62,12 +62,12 @@ def doctor(
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder for store and queue (DATA_DIR).")] = None,
 ) -> None:
-    """Check what really goes wrong: addresses, tokens, webhooks, checkpoint; exit code 1 where something is."""
+    """Check what really goes wrong: addresses, tokens, webhooks, checkpoint; exit code 1 where something is an error."""
     settings = settings_with({"data_dir": data_dir})
 
     from backend.doctor import examine  # loads torch
 
-    table = Table("", "what", "finding", "remedy")
+    table = Table("", *(Column(name, overflow="fold") for name in ("what", "finding", "remedy")))
     findings = examine(settings, project)
     for finding in findings:
         colour = _COLOURS[finding.level]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from backend import memory, pins, sequences, unpacking
+from backend import choosing, memory, pins, sequences, unpacking
 from backend.errors import BadRequest
 from backend.label_config import Target
 from backend.predictor.bounded import Bounded
@@ -116,7 +116,7 @@ class Contexts:
         if len(others) < LEAST_KNOWN:
             return True
         query = self._describe(image)
-        descriptors = _descriptors(list(others.values()), query)
+        descriptors = choosing.comparable(list(others.values()), query)
         return descriptors is None or is_familiar(query, descriptors)
 
     def _choose(
@@ -130,15 +130,7 @@ class Contexts:
         """At most `shots` examples, one a task (a pinned one, or its newest); the task's own only where no other is."""
         best = pins.best_of_tasks(pool)
         others = [info for info in best if info.task != task] or best
-        near, others, free = sequences.near_first(place, others, shots, self._settings.shots)
-        if len(others) <= free or not free:
-            return (*near, *others[:free])
-        query = self._describe(image)
-        descriptors = _descriptors(others, query)
-        if descriptors is None:
-            return (*near, *others[len(others) - free :])
-        picked = pins.choose(query, descriptors, others, free)
-        return (*near, *(others[index] for index in picked))
+        return choosing.choose(others, shots, self._settings.shots, place, lambda: self._describe(image))
 
     def _describe(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The image's descriptor; worked out once while the image is in memory."""
@@ -180,10 +172,3 @@ class Contexts:
         if self._renewed >= _RENEWED:
             self._renewed = 0
             memory.give_back()
-
-
-def _descriptors(infos: Sequence[ExampleInfo], query: NDArray[np.float32]) -> NDArray[np.float32] | None:
-    """`[N, D]`, one row an example; None where some cannot be compared with the query's."""
-    if any(len(info.descriptor) != query.nbytes for info in infos):
-        return None
-    return np.stack([np.frombuffer(info.descriptor, np.float32) for info in infos])

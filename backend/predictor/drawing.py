@@ -48,8 +48,7 @@ def draw(
         fitted: of the project.
         settings: threshold, least area, instances, whether absent labels are hidden.
     """
-    rule = Absence() if context.prompt is not None else fitted.absences.get(target.id, Absence())
-    score, is_shown = _expected(likely, fitted.curves.get(target.id, Calibration()), rule, settings)
+    score, is_shown = expected(likely, target, context, fitted, settings)
     if not is_shown:
         return Drawn(score, [], None)
     found = regions.encode(
@@ -67,17 +66,18 @@ def draw(
     return Drawn(score, found, regions.decode(found, target))
 
 
-def _expected(
-    likely: ProbabilityMap, curve: Calibration, rule: Absence, settings: Settings
+def expected(
+    likely: ProbabilityMap, target: Target, context: Context, fitted: Fitted, settings: Settings
 ) -> tuple[float, bool]:
-    """Expected kept IoU, and whether the mask is shown; that nothing is there is not what curves were fitted to."""
+    """Expected kept IoU, 0 to 1, and whether the mask is shown; arguments as for `draw`."""
     mask = likely.values >= settings.threshold
-    if not mask.any():
+    if not mask.any():  # that nothing is there is not what curves were fitted to
         return _sure_of_nothing(likely), False
     raw = expected_iou(likely.values, mask)
+    rule = Absence() if context.prompt is not None else fitted.absences.get(target.id, Absence())
     if settings.hide_absent == "auto" and rule.hides(raw):
         return rule.score, False
-    return curve(raw), True
+    return fitted.curves.get(target.id, Calibration())(raw), True
 
 
 def _sure_of_nothing(likely: ProbabilityMap) -> float:

@@ -280,9 +280,10 @@ class Predictor:
         contexts = []
         place = self.contexts.frames.place(task)
         for target in snapshot.ready:
-            context = self.contexts.choose(
-                snapshot, target, task["id"], images.by_value[target.value], place, predicted=True
-            )
+            image = images.by_value.get(target.value)
+            if image is None:
+                continue
+            context = self.contexts.choose(snapshot, target, task["id"], image, place, predicted=True)
             if len(context):
                 contexts.append((target, context))
         return _Prepared(task["id"], images, tuple(contexts), started, place)

@@ -20,7 +20,7 @@ _READERS = 2
 
 @dataclass(frozen=True)
 class TaskImages:
-    """A task's images, `[H, W, 3]` uint8 RGB by the image tag's value, and a hash of where they were had."""
+    """The images that a task has, `[H, W, 3]` uint8 RGB by the image tag's value, and a hash of where they were had."""
 
     by_value: Mapping[str, NDArray[np.uint8]]
     addresses: str
@@ -32,7 +32,7 @@ class TaskImages:
 
 
 def open_all(images: ImageLoader, values: Iterable[str], task: Mapping[str, Any]) -> TaskImages:
-    """Open the images of a task that some image tags show.
+    """Open the images of a task that some image tags show; those that it does not have are left out.
 
     Args:
         images: what opens them.
@@ -40,12 +40,11 @@ def open_all(images: ImageLoader, values: Iterable[str], task: Mapping[str, Any]
         task: Label Studio's task, with `id` and `data`.
 
     Raises:
-        ImageError: if one of them cannot be had.
+        ImageError: if the task has none of them, or one that it has cannot be had.
     """
     opened: dict[str, NDArray[np.uint8]] = {}
     addresses = hashlib.sha256()
-    for value in values:
-        url = address(value, task)
+    for value, url in _addresses(values, task).items():
         opened[value] = images.open(url, task["id"])
         addresses.update(f"{value}\n{url}\n".encode("utf-8", "surrogatepass"))
     return TaskImages(opened, addresses.hexdigest())
@@ -57,11 +56,21 @@ def address(value: str, task: Mapping[str, Any]) -> str:
     Raises:
         ImageError: if the task does not say.
     """
+    return _addresses([value], task)[value]
+
+
+def _addresses(values: Iterable[str], task: Mapping[str, Any]) -> dict[str, str]:
+    """Where those of the tags' images are to be had that the task has: at least one.
+
+    Raises:
+        ImageError: if it has none of them.
+    """
     data = task.get("data")
-    url = image_url(value, data) if isinstance(data, Mapping) else None
-    if url is None:
-        raise ImageError(f"the task has no image under '{value}'.")
-    return url
+    urls = {value: image_url(value, data) if isinstance(data, Mapping) else None for value in values}
+    found = {value: url for value, url in urls.items() if url is not None}
+    if not found:
+        raise ImageError(f"the task has no image under {' or '.join(map(repr, urls))}.")
+    return found
 
 
 class ReadingAhead:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from model.device import DeviceMemoryError
 from tests.backend.stage import Run, Stage, blob, brush
 
 
@@ -122,6 +123,24 @@ def test_evaluate_says_what_is_missing(run: Run, tmp_path: Path) -> None:
     assert "weights.pth" in err
 
 
+@pytest.mark.parametrize("protocol", [(), ("--protocol", "fss1000")], ids=["folder", "protocol"])
+def test_evaluate_measures_nothing_where_the_report_could_not_be_written(
+    run: Run, data_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: tuple[str, ...]
+) -> None:
+    """All was measured, which can take hours, and then lost."""
+
+    def measured(*_: object, **__: object) -> None:
+        pytest.fail("measured")
+
+    monkeypatch.setattr("backend.wiring.load_segmenter", measured)
+    monkeypatch.setattr("backend.cli.protocols._prepared", measured)
+    for report in (tmp_path / "nowhere" / "report.json", tmp_path):
+        code, _, err = run("evaluate", str(data_set), *protocol, "--json", str(report))
+        assert code == 1
+        assert f"--json: {report} cannot be written." in err
+        assert len(err.strip().splitlines()) == 1
+
+
 # -- sync ----------------------------------------------------------------------------------------------------------
 def test_sync_makes_the_examples_equal_to_label_studio_s(
     run: Run, label_studio_in_environment: Stage
@@ -192,6 +211,16 @@ def test_doctor_prints_what_it_found_and_fails_where_something_is_wrong(
     assert "error" not in out
 
 
+def test_doctor_cuts_nothing_on_a_narrow_screen(
+    run: Run, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 80 columns the remedy for the embedded checkpoint got `CHECKPOINT=BAAI/seggpt-...`."""
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = run("doctor", "--data-dir", str(stage.settings.data_dir / ("long" * 20)))
+    assert "…" not in out
+    assert out.count("long") >= 16
+
+
 # -- imports -------------------------------------------------------------------------------------------------------
 def test_the_command_line_itself_loads_no_torch() -> None:
     code = "import sys\nfrom backend.cli import evaluation, main, serving, tasks\nsys.exit('torch' in sys.modules)"
@@ -214,3 +243,16 @@ def test_evaluate_tunes_a_prompt_for_each_half_of_the_queries(
     plain = {"shots", "method", "miou", "seconds_per_image", "queries"}
     assert set(rows[0]) == set(rows[1]) == plain | {"boundary_f", "object_f1"}
     assert "2 prompts" in out
+
+
+def test_too_little_memory_is_said_without_a_traceback(
+    run: Run, data_set: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_large(*_: object) -> None:
+        raise DeviceMemoryError("cpu has not enough memory for even one query at 64 px.")
+
+    monkeypatch.setattr("model.segmenter.Segmenter.segment", too_large)
+    monkeypatch.setattr("model.segmenter.Segmenter.maps", too_large)
+    code, _, err = run("evaluate", str(data_set), "--shots", "1")
+    assert code == 1
+    assert "cpu has not enough memory for even one query" in err

@@ -1,5 +1,6 @@
 """`examples`: list, measure, drop and export what was approved."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -195,6 +196,78 @@ def test_an_export_is_not_mixed_with_what_lies_there(run: Run, learned: Stage, t
     assert code == 1
     assert "no export wrote it" in err
     assert (other / "images").exists()
+
+
+# -- what is left out, and why -------------------------------------------------------------------------------------
+def exported(run: Run, stage: Stage, folder: Path) -> list[str]:
+    """What a successful export says, its last line left out."""
+    code, out, err = run("examples", "export", str(stage.project), str(folder))
+    assert code == 0, err
+    return out.strip().splitlines()[:-1]
+
+
+def test_an_export_of_all_that_was_approved_leaves_nothing_out(
+    run: Run, learned: Stage, tmp_path: Path
+) -> None:
+    assert exported(run, learned, tmp_path / "out") == []
+
+
+def test_an_annotation_submitted_empty_is_counted_as_one_without_a_mask(
+    run: Run, learned: Stage, tmp_path: Path
+) -> None:
+    (task,) = learned.blobs(1, first=5)
+    learned.submit(task)
+    learned.work()
+    assert exported(run, learned, tmp_path / "out") == ["1 submitted empty: left out."]
+
+
+def test_what_left_a_full_pool_is_not_said_to_have_no_mask(
+    run: Run, staging: Callable[..., Stage], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was: of each project with more approvals than `POOL_SIZE`, once for each of them."""
+    stage = staging(pool_size=2)
+    monkeypatch.setenv("DATA_DIR", str(stage.settings.data_dir))
+    stage.setup()
+    for seed in range(5):
+        stage.approve(seed)
+    (line,) = exported(run, stage, tmp_path / "out")
+    assert line.startswith("3 in no pool: left out.")
+    assert "POOL_SIZE" in line
+
+
+def test_what_was_taken_out_of_use_is_said_to_be(run: Run, learned: Stage, tmp_path: Path) -> None:
+    run("examples", "drop", str(learned.project), learned.backend.store.pool(learned.key)[0].key)
+    assert exported(run, learned, tmp_path / "out") == ["1 taken out of use: left out."]
+
+
+def test_masks_of_a_lost_label_are_said_to_be_left_out(run: Run, learned: Stage, tmp_path: Path) -> None:
+    """Nothing was said of one whose annotation has another label too."""
+    image, mask = blob(5)
+    learned.submit(learned.upload(image), brush(mask), brush(mask, "debris"))
+    learned.work()
+    learned.label_studio.projects[learned.project]["label_config"] = LABEL_CONFIG.replace("cell", "debris")
+    learned.setup()
+    (line,) = exported(run, learned, tmp_path / "out")
+    assert line.startswith("3 of label 'cell', which the labeling config has lost: left out.")
+    assert "Lost labels" in line
+
+
+def test_an_export_that_would_hold_no_mask_leaves_the_earlier_one_as_it_is(
+    run: Run, learned: Stage, tmp_path: Path
+) -> None:
+    """After a label was renamed `--force` cleared it, and wrote no masks in its place."""
+    folder, project = tmp_path / "out", str(learned.project)
+    assert run("examples", "export", project, str(folder))[0] == 0
+    before = {file: file.read_bytes() for file in folder.rglob("*.*")}
+    learned.label_studio.projects[learned.project]["label_config"] = LABEL_CONFIG.replace("cell", "nucleus")
+    learned.setup()
+    code, _, err = run("examples", "export", project, str(folder), "--force")
+    assert code == 1
+    assert (
+        f"no mask to export in project {project}. 2 of label 'cell', which the labeling config has lost"
+        in err
+    )
+    assert {file: file.read_bytes() for file in folder.rglob("*.*")} == before
 
 
 @pytest.mark.parametrize(

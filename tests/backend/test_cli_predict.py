@@ -8,7 +8,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from backend.calibrations import write_calibrations
+from model import zoom
 from model.edges import ProbabilityMap
+from model.score import Absence
+from model.segmenter import Query
 from tests.backend.fake_label_studio import LABEL_CONFIG
 from tests.backend.stage import Run, Stage, blob, brush, by_colour, png, write_random_checkpoint
 
@@ -158,6 +162,21 @@ def test_a_mask_in_which_nothing_is_white_is_named(run: Run, pictures: Path, tmp
 
 
 @pytest.mark.usefixtures("seeing")
+def test_files_of_earlier_runs_stay_and_are_counted(
+    run: Run, examples: Path, pictures: Path, tmp_path: Path
+) -> None:
+    """Masks of other pictures and of labels that are gone lay among the new ones without a word."""
+    out = tmp_path / "out"
+    command = ("predict", str(pictures), "--examples", str(examples), "--out", str(out))
+    assert "other files" not in run(*command)[1]
+    assert "other files" not in run(*command)[1]  # all are written anew
+    (pictures / "8.png").unlink()
+    _, said, _ = run(*command)
+    assert "2 other files lie there from before." in said
+    assert (out / "8.mask.png").exists()
+
+
+@pytest.mark.usefixtures("seeing")
 def test_specks_are_left_out_as_in_label_studio(
     run: Run, examples: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -235,6 +254,43 @@ def test_an_exported_project_gives_what_the_project_gives(
     for name in names:
         if name.endswith(".png"):
             assert np.array_equal(read(by_export / name), read(by_project / name))
+
+
+@pytest.mark.usefixtures("seeing")
+def test_a_label_that_label_studio_is_not_shown_gets_an_empty_mask(
+    run: Run, learned: Stage, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was written as found, though the server takes it not to be there."""
+    backend, surely_absent = learned.backend, {"tag/image/cell": Absence(1.0, 0.9)}
+    write_calibrations(backend.store, learned.key, backend.segmenter.identity, {}, surely_absent)
+    command = ("predict", str(pictures), "--project", str(learned.project), "--out")
+    code, said, err = run(*command, str(tmp_path / "auto"))
+    assert (code, err) == (0, "")
+    assert "0 of 2" in said
+    assert not read(tmp_path / "auto" / "7.cell.png").any()
+    assert read(tmp_path / "auto" / "7.debris.png").any()
+    monkeypatch.setenv("HIDE_ABSENT", "off")
+    assert run(*command, str(tmp_path / "off"))[0] == 0
+    assert read(tmp_path / "off" / "7.cell.png").any()
+
+
+@pytest.mark.usefixtures("seeing")
+def test_a_label_for_which_a_nearer_look_does_not_pay_gets_none(
+    run: Run, learned: Stage, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    really = zoom.maps
+
+    def noting(segmenter: object, queries: list[Query], nearer: object, until: object = None) -> object:
+        asked.append(nearer)
+        return really(segmenter, queries, False)  # type: ignore[arg-type]  # passed on as it came
+
+    monkeypatch.setattr(zoom, "maps", noting)
+    backend = learned.backend
+    write_calibrations(backend.store, learned.key, backend.segmenter.identity, {}, whole=["tag/image/debris"])
+    command = ("predict", str(pictures / "7.png"), "--project", str(learned.project), "--out")
+    assert run(*command, str(tmp_path / "out"))[0] == 0
+    assert asked == [[True, False]]
 
 
 def test_a_project_of_which_nothing_was_approved_or_seen_is_named(

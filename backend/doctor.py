@@ -1,7 +1,7 @@
 """Doctor: looks for what really goes wrong between Label Studio and a backend; changes nothing."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from backend import revision, troubles
+from backend import revision, titles, troubles
 from backend.errors import BackendError, ImageError, LabelStudioError
 from backend.label_config import image_url, parse
 from backend.label_studio import LabelStudio
@@ -43,9 +43,9 @@ _LATE = 900.0  # seconds, as in the alert SegGPTEventsWait
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """One thing that was looked at; a note needs nobody."""
 
-    level: Literal["ok", "warning", "error"]
+    level: Literal["ok", "note", "warning", "error"]
     what: str
     found: str
     remedy: str = ""
@@ -63,10 +63,12 @@ def examine(
     """
     findings = [*_checkpoint(settings, segmenter), *_server(settings)]
     label_studio = connect(settings)
-    numbers: list[int] = [project] if project is not None else []
+    known: dict[int, dict[str, str]] = {} if project is None else {project: {}}
     try:
         store = open_store(settings)
-        numbers = numbers or [record.id for record in store.projects()]
+        for record in store.projects():
+            if project in {None, record.id}:
+                known.setdefault(record.id, {})[record.key] = titles.of(store, record.key)
         findings += _store(settings, store)
         store.close()
     except BackendError as error:
@@ -74,12 +76,12 @@ def examine(
     reached = list(_label_studio(label_studio))
     findings += reached
     if all(finding.level == "ok" for finding in reached):
-        if not numbers:
+        if not known:
             findings.append(
                 Finding("warning", "projects", "none has been seen", "Connect the backend in a project.")
             )
-        for number in numbers:
-            findings += _project(settings, label_studio, number)
+        for number, seen in known.items():
+            findings += _projects(settings, label_studio, number, seen, is_asked_for=project is not None)
     label_studio.close()
     return findings
 
@@ -125,11 +127,11 @@ def _store(settings: Settings, store: Store) -> Iterator[Finding]:
 
 
 def _server(settings: Settings) -> Iterator[Finding]:
-    address = f"http://{settings.host}:{settings.port}"
+    address = settings.own_url
     try:
         answer = httpx.get(f"{address}/health", timeout=2, trust_env=False)
         good = answer.status_code == 200 and answer.json().get("model_class") == "SegGPT"
-    except (httpx.HTTPError, ValueError):
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError):
         yield Finding(
             "warning", "server", f"nothing answers at {address}", "Start it: python -m backend serve"
         )
@@ -154,13 +156,41 @@ def _label_studio(label_studio: LabelStudio) -> Iterator[Finding]:
         yield Finding("error", "Label Studio", str(error))
 
 
-def _project(settings: Settings, label_studio: LabelStudio, number: int) -> Iterator[Finding]:
-    what = f"project {number}"
+def _projects(
+    settings: Settings, label_studio: LabelStudio, number: int, seen: Mapping[str, str], *, is_asked_for: bool
+) -> Iterator[Finding]:
+    """All projects that had a number: the one that has it, if any, and those that Label Studio has no longer.
+
+    Args:
+        settings: of the backend.
+        label_studio: what has them.
+        number: Label Studio's.
+        seen: titles by key of those that the backend has seen.
+        is_asked_for: whether the one that has it is looked at though the backend has not seen it.
+    """
     try:
         info = label_studio.project(number)
+    except LabelStudioError as error:
+        if error.status != 404 or not seen:
+            yield Finding("error", f"project {number}", str(error))
+            return
+        info = None
+    for key, title in seen.items():
+        if info is None or key != info.key:
+            called = f"'{title}'" if title else "it"
+            found = f"{called} is no longer in Label Studio; its examples stay in the store, unused"
+            yield Finding("note", f"project {key}", found)
+    if info is not None and (is_asked_for or info.key in seen):
+        yield from _project(settings, label_studio, info)
+
+
+def _project(settings: Settings, label_studio: LabelStudio, info: ProjectInfo) -> Iterator[Finding]:
+    number, what = info.id, f"project {info.id}"
+    try:
         config = parse(info.label_config)
         backends, webhooks = label_studio.backends(number), label_studio.webhooks(number)
-        tasks = label_studio.unlabeled_tasks(number, limit=1) or label_studio.export(number)[:1]
+        unlabeled = label_studio.unlabeled_tasks(number, limit=1)
+        task = unlabeled[0] if unlabeled else label_studio.any_task(number)
     except BackendError as error:
         yield Finding("error", what, str(error))
         return
@@ -172,9 +202,7 @@ def _project(settings: Settings, label_studio: LabelStudio, number: int) -> Iter
         yield Finding("ok", what, f"'{info.title}', {len(config.targets)} labels to segment")
     yield from _connection(settings, what, backends, webhooks)
     yield from _order(settings, what, info, {str(row.get("title")) for row in backends})
-    yield from _first_image(
-        settings, label_studio, what, tasks, config.targets[0].value if config.targets else None
-    )
+    yield from _first_image(settings, label_studio, what, task, [value for _, value in config.images()])
 
 
 def _order(settings: Settings, what: str, info: ProjectInfo, titles: set[str]) -> Iterator[Finding]:
@@ -239,20 +267,21 @@ def _port(url: str) -> int | None:
 
 
 def _first_image(
-    settings: Settings, label_studio: LabelStudio, what: str, tasks: list[dict[str, Any]], value: str | None
+    settings: Settings, label_studio: LabelStudio, what: str, task: dict[str, Any] | None, values: list[str]
 ) -> Iterator[Finding]:
-    if not tasks or value is None:
+    """Whether the first image that a task has can be read; it may lack those of other image tags."""
+    if task is None or not values:
         return
-    url = image_url(value, tasks[0].get("data") or {})
+    data = task.get("data") or {}
+    url = next((url for value in values if (url := image_url(value, data))), None)
     if url is None:
-        yield Finding(
-            "error", what, f"task {tasks[0]['id']} has no image under '{value}'", "Check the import."
-        )
+        named = " or ".join(map(repr, values))
+        yield Finding("error", what, f"task {task['id']} has no image under {named}", "Check the import.")
         return
     try:
-        image = load_images(settings, label_studio).open(url, tasks[0]["id"])
+        image = load_images(settings, label_studio).open(url, task["id"])
         yield Finding(
-            "ok", what, f"image of task {tasks[0]['id']} is readable, {image.shape[1]} x {image.shape[0]}"
+            "ok", what, f"image of task {task['id']} is readable, {image.shape[1]} x {image.shape[0]}"
         )
     except ImageError as error:
-        yield Finding("error", what, f"image of task {tasks[0]['id']}: {error}")
+        yield Finding("error", what, f"image of task {task['id']}: {error}")

@@ -2,14 +2,15 @@
 
 An example's approval stays, and says that its annotation has been read; so nothing brings the example back but a
 correction of its annotation. To put it back, what was read is forgotten: the next comparison with Label Studio reads
-the annotation again. Several that are taken out in one act are put back as one.
+the annotation again. Until that has been done, which may be long where the image cannot be read, it stays noted, as one
+that returns. Several that are taken out in one act are put back as one.
 """
 
 import json
 import time
 import uuid
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from backend import pins
 from backend.errors import NotFound, Refused
@@ -33,6 +34,8 @@ class Dropped:
         pinned: whether it was pinned, and will be when it is back.
         act: what it was taken out by together with others, "" where it was alone.
         because: what the act was, a few words for people.
+        returning: whether it was put back, and its annotation is still to be read.
+        of: when the annotation that it is of had been changed, ISO 8601; "" where an earlier version noted it.
     """
 
     key: str
@@ -43,6 +46,8 @@ class Dropped:
     pinned: bool = False
     act: str = ""
     because: str = ""
+    returning: bool = False
+    of: str = ""
 
 
 def drop(store: Store, project: str, keys: Collection[str], because: str = "") -> list[Dropped]:
@@ -62,17 +67,17 @@ def drop(store: Store, project: str, keys: Collection[str], because: str = "") -
         raise NotFound("The project's pools hold no such example (any more).")
     now, act = time.time(), uuid.uuid4().hex[:12] if because else ""
     gone = [
-        Dropped(info.key, info.target, info.task, info.annotation, now, info.pinned, act, because)
+        Dropped(info.key, info.target, info.task, info.annotation, now, info.pinned, act, because, of=info.at)
         for info in there
     ]
-    _note(store, project, gone, without=())
+    _note(store, project, gone)
     store.drop_examples([info.key for info in there])
     store.move_generation(project)
     return gone
 
 
 def listed(store: Store, project: str, pool: Iterable[ExampleInfo]) -> list[Dropped]:
-    """Those that can be put back, the last first.
+    """Those that can be put back, and those that were and are still to be read, the last first.
 
     Args:
         store: where it is noted.
@@ -96,7 +101,7 @@ def remembers_all(store: Store, project: str) -> bool:
 
 
 def put_back(store: Store, project: str, key: str) -> Dropped:
-    """Let an example be read again at the next comparison with Label Studio.
+    """Let an example be read again at the next comparison with Label Studio; one that returns already, once more.
 
     Raises:
         NotFound: if no such example was taken out of use.
@@ -124,11 +129,11 @@ def put_back_act(store: Store, project: str, act: str) -> list[Dropped]:
 
 
 def still_out(store: Store, project: str, annotation: int) -> set[str]:
-    """The targets of an annotation whose examples are out of use, those left out that were put back."""
+    """The targets of an annotation whose examples are out of use and are to stay so: not those that return."""
     if all(one.annotation != annotation for one in _read(store, project)):
         return set()  # as of most, which are asked about one by one
     gone = listed(store, project, store.pool(project))
-    return {one.target for one in gone if one.annotation == annotation}
+    return {one.target for one in gone if one.annotation == annotation and not one.returning}
 
 
 def _put_back(store: Store, project: str, noted: Sequence[Dropped]) -> list[Dropped]:
@@ -138,25 +143,27 @@ def _put_back(store: Store, project: str, noted: Sequence[Dropped]) -> list[Drop
         raise Refused("It is in use again, or its annotation was withdrawn since.")
     pins.wait_for(store, project, [(one.annotation, one.target) for one in back if one.pinned])
     read_again(store, project, {one.annotation for one in back})
-    _note(store, project, (), without=[one.key for one in back])
+    back = [replace(one, returning=True) for one in back]
+    _note(store, project, back)
     return back
 
 
 def _read(store: Store, project: str) -> list[Dropped]:
-    return [Dropped(**one) for one in json.loads(store.note(_name(project)) or "[]")]
+    """What is noted, the oldest first, without those that were put back and whose annotations have been read since."""
+    noted = [Dropped(**one) for one in json.loads(store.note(_name(project)) or "[]")]
+    tasks = {one.task for one in noted if one.returning}
+    approvals = store.approvals(project, tasks=tasks) if tasks else ()
+    unread = {approval.annotation for approval in approvals if not approval.digest}  # see `read_again`
+    return [one for one in noted if not one.returning or one.annotation in unread]
 
 
-def _note(store: Store, project: str, more: Collection[Dropped], without: Collection[str]) -> None:
-    """Change what is noted; whoever else changes it meanwhile waits."""
+def _note(store: Store, project: str, more: Collection[Dropped]) -> None:
+    """Add to what is noted, in place of what is noted of the same; whoever else changes it meanwhile waits."""
     again = {(one.annotation, one.target) for one in more}
     busy = "Somebody else takes examples out of use at this moment; try again."
     with held(store, f"changing:{_name(project)}", busy):
-        staying = [
-            one
-            for one in _read(store, project)
-            if one.key not in without and (one.annotation, one.target) not in again
-        ]
-        kept = [*staying, *more]
+        staying = [one for one in _read(store, project) if (one.annotation, one.target) not in again]
+        kept = sorted([*staying, *more], key=lambda one: one.at)
         most = max(_MOST, len(more))
         if len(kept) > most:
             store.set_note(_forgotten(project), "some")  # for good: that others are put back recalls nothing

@@ -9,13 +9,15 @@ from backend.store import Store
 
 log = logging.getLogger(__name__)
 
-Work = Literal["look", "reconcile", "push", "learn"]
+Work = Literal["look", "reconcile", "push", "learn", "gone"]
+"""What cannot be done; `gone`: all of it, see `is_gone`."""
 
 _SAID: dict[Work, str] = {
     "look": "project {project} cannot be looked at: {error}",
     "reconcile": "project {project} not compared with Label Studio: {error}",
     "push": "project {project}: predictions not pushed: {error}",
     "learn": "project {project} learns nothing from its approvals: {error}",
+    "gone": "{error} It is not asked for any more, and what it taught stays in the store.",
 }
 
 
@@ -38,8 +40,19 @@ def over(store: Store, work: Work, project: str) -> None:
 
 
 def lasting(store: Store, project: str) -> list[str]:
-    """What could not be done for a project at the last try, a sentence each."""
+    """What could not be done for a project at the last try, a sentence each; nothing of one that is gone."""
+    if is_gone(store, project):
+        return []
     return [said for work in get_args(Work) if (said := store.note(_name(work, project)))]
+
+
+def is_gone(store: Store, project: str) -> bool:
+    """Whether Label Studio no longer had the project when it was asked for, and has not been heard to speak of it since.
+
+    It may be there all the same: the token, or the Label Studio, may have been another one. So whatever is heard of it
+    (`/setup`, `/predict`, an event, `sync`) ends this.
+    """
+    return bool(store.note(_name("gone", project)))
 
 
 def _name(work: Work, project: str) -> str:

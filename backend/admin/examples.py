@@ -101,6 +101,9 @@ class Dropped(Answer):
     at: float = Field(description="Unix seconds.")
     act: str = Field(description="What it was taken out by together with others; empty where it was alone.")
     because: str = Field(description="What that act was, for people.")
+    returning: bool = Field(
+        description="Whether it was put back, and its annotation is still to be read: soon, or when its image can be."
+    )
 
 
 def routes(backend: Backend, jobs: Jobs) -> APIRouter:
@@ -116,7 +119,7 @@ def routes(backend: Backend, jobs: Jobs) -> APIRouter:
 
     @router.get("/examples/dropped", summary="List what was taken out of use")
     def list_dropped(key: Key) -> list[Dropped]:
-        """Examples that can be put back, the last first."""
+        """Examples that can be put back, and those that return, the last first."""
         project = answers.project_key(backend, key)
         gone = dropped.listed(backend.store, project, backend.store.pool(project))
         return [shown_dropped(one) for one in gone]
@@ -133,7 +136,10 @@ def routes(backend: Backend, jobs: Jobs) -> APIRouter:
         "/examples/{example}/restore", status_code=202, summary="Put an example back", responses=problems(409)
     )
     def restore_example(key: Key, example: ExampleKey) -> Dropped:
-        """Read its annotation again from Label Studio, which takes the worker some seconds."""
+        """Read its annotation again from Label Studio, which takes the worker some seconds.
+
+        Until it has been read, which may be long where its image cannot be had, it is listed as one that returns.
+        """
         project = answers.project_key(backend, key)
         answers.needs_label_studio(backend, answers.READ_AGAIN)
         back = dropped.put_back(backend.store, project, example)
@@ -230,4 +236,5 @@ def shown_dropped(one: dropped.Dropped) -> Dropped:
         at=one.at,
         act=one.act,
         because=one.because,
+        returning=one.returning,
     )

@@ -9,10 +9,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from backend.errors import LabelStudioError, Unreachable
+from backend.errors import LabelStudioError, NotFound, Unreachable
 from backend.label_studio.connection import Connection
 from backend.label_studio.records import ProjectInfo
 from backend.label_studio.trouble import is_outage
+from backend.protocol import project_number
 
 _PAGE = 100  # tasks or projects in one answer
 _IDS_AT_ONCE = 200  # in one request: its address stays below 8 KiB
@@ -56,6 +57,23 @@ class LabelStudio(Connection):
             LabelStudioError: with status 404 if there is none (any more).
         """
         return _project(self._get(f"/api/projects/{project_id}/"))
+
+    def project_of(self, key: str) -> ProjectInfo:
+        """One project by its key.
+
+        Raises:
+            NotFound: if there is none (any more), or another one has its number now.
+        """
+        number = project_number(key)
+        try:
+            info = self.project(number)
+        except LabelStudioError as error:
+            if error.status != 404:
+                raise
+            raise NotFound(f"project {key} is no longer in Label Studio.") from error
+        if info.key != key:
+            raise NotFound(f"project {key} is no longer what Label Studio has under number {number}.")
+        return info
 
     def projects(self) -> list[ProjectInfo]:
         """All projects that the token's user may see, by id."""
@@ -177,6 +195,10 @@ class LabelStudio(Connection):
             chosen = {"selectedItems": {"all": False, "included": some}, "ordering": ["tasks:id"]}
             found += self._listed(project_id, chosen, len(some))
         return found
+
+    def any_task(self, project_id: int) -> dict[str, Any] | None:
+        """The task with the lowest id, annotated or not, as `unlabeled_tasks` gives it; None where there is none."""
+        return next(iter(self._listed(project_id, {"ordering": ["tasks:id"]}, 1)), None)
 
     # -- predictions ---------------------------------------------------------------------------------------------
     def create_prediction(

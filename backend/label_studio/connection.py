@@ -22,6 +22,7 @@ from backend.errors import LabelStudioError, Unauthorized, Unreachable
 from backend.label_studio.credentials import Credentials
 from backend.label_studio.origin import Origin
 from backend.label_studio.trouble import Trouble, is_outage
+from backend.settings import is_sendable
 
 NOT_NOW = (502, 503, 504)
 """Said by what stands before Label Studio, or while it starts or has too much to do."""
@@ -117,6 +118,7 @@ class Connection:
         `hostname` is remembered as another name of this Label Studio, see `reach`.
         """
         self._alias = _origin(hostname) or self._alias
+        access_token = access_token if is_sendable(access_token) else ""
         if self._given_url and self._key.get_secret_value():
             return
         with self._lock:

@@ -12,6 +12,7 @@ from backend.admin.answers import Key, Version
 from backend.admin.examples import ExampleKey
 from backend.admin.influence import ActName, PreviewWish, TakeOutWish
 from backend.admin.labels import AnswerWish, TakeBackWish
+from backend.admin.prompts import RollBackWish
 from backend.admin.shadows import ShadowWish, StopWish
 from backend.errors import BadRequest
 from backend.page.access import Access, Form
@@ -82,7 +83,7 @@ def _about_prompts(router: APIRouter, access: Access, offers: Offers) -> None:
 
     @router.post("/rollback")
     def roll_back(key: Key, form: Fields) -> Response:
-        offers.roll_back(key, form.get("target") or None)
+        offers.roll_back(key, _wish(RollBackWish, prompt=form.get("prompt", "")))
         return _back(key, "prompts", "rolled-back")
 
     @router.post("/shadows")

@@ -156,9 +156,9 @@ class Offers:
         """Activate a prompt."""
         self._do["activate_prompt"](key, number)
 
-    def roll_back(self, key: str, target: str | None) -> None:
+    def roll_back(self, key: str, wish: RollBackWish) -> None:
         """Take a prompt out of use."""
-        self._do["roll_back"](key, RollBackWish(target=target))
+        self._do["roll_back"](key, wish)
 
     def start_shadow(self, key: str, wish: ShadowWish) -> None:
         """Let something predict silently."""

@@ -1,11 +1,12 @@
 """What all pages of a project hold."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fastapi import Response
 
-from backend.admin.examples import Example
+from backend.admin.examples import Dropped, Example
 from backend.admin.projects import Project
 from backend.page.access import Visitor
 from backend.page.offers import Offers
@@ -15,7 +16,7 @@ from backend.wiring import Backend
 
 DONE = {
     "dropped": "The example is out of use. The revision has moved, so Label Studio asks for predictions again.",
-    "restored": "The example is being read again from Label Studio; it is back in some seconds.",
+    "restored": "The example is being read again from Label Studio; it is back when that is done. Reload to see.",
     "measuring": "The measuring is queued; it runs when nothing else waits.",
     "activated": "The prompt is in use from the next prediction on.",
     "rolled-back": "The prompt is out of use.",
@@ -45,18 +46,20 @@ class Pages:
         self._offers = offers
 
     def render(self, template: str, visitor: Visitor, project: Project, done: str, **values: Any) -> Response:
-        """A page of a project."""
+        """A page of a project; `names`, what its labels are called, are those of `names_of` where none are given."""
         number = project_number(project.project)
+        lost = self._offers.lost_labels(project.project)
         return render(
             template,
             visitor=visitor,
             project=project,
             number=number,
             name=f"{project.title} (project {number})" if project.title else f"project {number}",
-            lost=self._offers.lost_labels(project.project),
+            lost=lost,
+            lost_names=_told_apart({one.target: one.label for one in lost}),
             studio=self._studio(project),
             done=DONE.get(done, ""),
-            **values,
+            **{"names": names_of(project), **values},
         )
 
     def _studio(self, project: Project) -> str:
@@ -67,11 +70,20 @@ class Pages:
         return f"{label_studio.origin}/projects/{project_number(project.project)}/data"
 
 
-def names_of(project: Project, examples: Sequence[Example]) -> dict[str, str]:
-    """Labels by target id: those of the labeling config, then those that it has no longer."""
-    names = {target.target: target.label for target in project.targets}
+def names_of(project: Project, taught: Iterable[Example | Dropped] = ()) -> dict[str, str]:
+    """What labels are called, by target id: those of the labeling config, then those that it has no longer.
+
+    Args:
+        project: whose labels.
+        taught: examples, in use or taken out; the labeling config may have lost their labels.
+    """
+    names = _told_apart({target.target: target.label for target in project.targets})
     return names | {
-        one.target: f"{one.target} (not in the labeling config)"
-        for one in examples
-        if one.target not in names
+        one.target: f"{one.target} (not in the labeling config)" for one in taught if one.target not in names
     }
+
+
+def _told_apart(labels: Mapping[str, str]) -> dict[str, str]:
+    """Each target's label, or its target id where several have that label."""
+    count = Counter(labels.values())
+    return {target: label if count[label] == 1 else target for target, label in labels.items()}

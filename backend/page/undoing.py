@@ -31,7 +31,7 @@ def routes(access: Access, offers: Offers, pages: Pages) -> APIRouter:
         going = [examples[name] for name in (preview.examples if preview else ()) if name in examples]
         return pages.render(
             "influence.html", visitor, project, done,
-            known=known, names=names_of(project, list(examples.values())), going=going[:_PICTURES],
+            known=known, names=names_of(project, examples.values()), going=going[:_PICTURES],
             many=len(going), refresh=_REFRESH if preview and preview.weighed is None else 0,
         )  # fmt: skip
 
@@ -43,9 +43,6 @@ def routes(access: Access, offers: Offers, pages: Pages) -> APIRouter:
         start: Annotated[int, Query(ge=0, le=answers.MOST)] = 0,
     ) -> Response:
         project = offers.project(key)
-        names = {target.target: target.label for target in project.targets}
-        return pages.render(
-            "lost_labels.html", visitor, project, done, names=names, start=start, size=_CHOICES
-        )
+        return pages.render("lost_labels.html", visitor, project, done, start=start, size=_CHOICES)
 
     return router

@@ -92,7 +92,8 @@ def _what_is_known(backend: Backend, access: Access, offers: Offers, pages: Page
     def show_examples(key: Key, visitor: Here, target: str = "", done: Done = "") -> Response:
         project = offers.project(key)
         examples = offers.examples(key)
-        names = names_of(project, examples)
+        gone = offers.dropped(key)
+        names = names_of(project, [*examples, *gone])
         shown = target or next(iter(names), "")
         if shown and shown not in names:
             raise NotFound("The project has no such label.")
@@ -100,7 +101,7 @@ def _what_is_known(backend: Backend, access: Access, offers: Offers, pages: Page
             "examples.html", visitor, project, done,
             names=names, target=shown, examples=[one for one in examples if one.target == shown],
             counts={name: sum(one.target == name for one in examples) for name in names},
-            alarm=offers.alarm(key), dropped=[one for one in offers.dropped(key) if one.target == shown],
+            alarm=offers.alarm(key), dropped=[one for one in gone if one.target == shown],
         )  # fmt: skip
 
     @router.get("/projects/{key}/examples/{example}/picture")

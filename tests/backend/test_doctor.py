@@ -109,6 +109,10 @@ def test_a_server_that_does_not_run_and_one_that_is_another_are_told_apart(
     assert "nothing answers" in said(found(healthy, "warning"))
 
 
+def test_a_server_on_all_addresses_of_ipv6_is_looked_for_where_it_would_answer(healthy: Stage) -> None:
+    assert "nothing answers at http://[::1]:" in said(found(healthy, "warning", host="::"))
+
+
 def test_label_studio_that_is_not_named_is_an_error(healthy: Stage) -> None:
     assert "LABEL_STUDIO_URL" in said(found(healthy, "error", label_studio_url=""))
 
@@ -204,8 +208,11 @@ def test_an_image_that_cannot_be_had_is_an_error(healthy: Stage, data: dict[str,
 
 
 def test_where_all_tasks_are_labeled_the_image_of_one_of_them_is_tried(healthy: Stage) -> None:
+    """The whole export was asked for, each time that somebody opened the page."""
     healthy.label_studio.annotate(1, [])
+    healthy.label_studio.annotate(healthy.upload(blob(2)[0]), [])
     assert "image of task 1 is readable" in said(found(healthy, "ok"))
+    assert healthy.label_studio.asked(f"/api/projects/{healthy.project}/export") == []
 
 
 def test_a_project_without_tasks_has_no_image_to_try(healthy: Stage) -> None:

@@ -1,6 +1,7 @@
 """Examples taken out of use and put back, by the admin API and the command line."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -32,6 +33,18 @@ def put_back(stage: Stage, key: str, status: int = 202) -> Any:
     return answer.json()
 
 
+@contextmanager
+def images_away(stage: Stage) -> Iterator[None]:
+    """While a block runs no task's image can be had, whatever is cached."""
+    tasks = stage.label_studio.tasks.values()
+    addresses = [task["data"]["image"] for task in tasks]
+    for task in tasks:
+        task["data"]["image"] = "/data/upload/nowhere.png"
+    yield
+    for task, address in zip(tasks, addresses, strict=True):
+        task["data"]["image"] = address
+
+
 def gone(stage: Stage) -> list[Any]:
     listed: list[Any] = stage.client.get(api(stage, "/examples/dropped")).json()
     return listed
@@ -51,7 +64,8 @@ def test_a_dropped_example_teaches_no_more_and_comes_back_as_it_was(stage: Stage
     assert stage.pool == [second], "nothing brings it back by itself"
     assert [one["key"] for one in gone(stage)] == [before.info.key]
 
-    assert put_back(stage, before.info.key) == told
+    assert put_back(stage, before.info.key) == {**told, "returning": True}
+    assert [one["returning"] for one in gone(stage)] == [True]
     assert "reconcile" in stage.work()
     assert sorted(stage.pool) == [first, second]
     after = example_of(stage, first)
@@ -161,3 +175,80 @@ def test_nothing_is_put_back_while_the_worker_learns(stage: Stage, monkeypatch: 
         assert taken
         assert "try again" in put_back(stage, key, 409)["detail"]
     put_back(stage, key)
+
+
+# -- put back, but not there yet -----------------------------------------------------------------------------------
+@pytest.fixture
+def unreadable(stage: Stage) -> Stage:
+    """An example that was put back while its image could not be read."""
+    stage.approve(1)
+    key = example_of(stage, stage.approve(2)).info.key
+    drop(stage, key)
+    with images_away(stage):
+        put_back(stage, key)
+        stage.work()
+    return stage
+
+
+def test_what_cannot_be_read_is_listed_until_it_is_back(unreadable: Stage) -> None:
+    """It was in no list any more: neither in its pool, nor among those that can be put back."""
+    assert unreadable.pool == [1]
+    ((annotation, returning),) = [(one["annotation"], one["returning"]) for one in gone(unreadable)]
+    assert (annotation, returning) == (2, True)
+    unreadable.backend.learner.reconcile(unreadable.key)
+    assert unreadable.pool == [1, 2]
+    assert gone(unreadable) == []
+
+
+def test_what_cannot_be_read_is_tried_at_once_when_it_is_put_back_again(unreadable: Stage) -> None:
+    (one,) = gone(unreadable)
+    assert put_back(unreadable, one["key"]) == one
+    assert "reconcile" in unreadable.work()
+    assert unreadable.pool == [1, 2]
+    assert "No such example" in put_back(unreadable, one["key"], 404)["detail"]
+
+
+def test_what_returns_no_more_because_its_label_was_taken_away_is_listed_no_more(unreadable: Stage) -> None:
+    """Its annotation has been read, and that is all that it was waited for."""
+    unreadable.correct(2)
+    unreadable.work()
+    assert gone(unreadable) == []
+    assert unreadable.pool == [1]
+
+
+def test_what_returns_and_leaves_a_full_pool_later_is_no_example_that_was_taken_out(
+    unreadable: Stage,
+) -> None:
+    unreadable.backend.learner.reconcile(unreadable.key)
+    unreadable.backend.store.drop_examples([example_of(unreadable, 2).info.key])
+    assert gone(unreadable) == []
+
+
+def test_what_returns_can_be_taken_out_and_put_back_again(unreadable: Stage) -> None:
+    unreadable.backend.learner.reconcile(unreadable.key)
+    key = example_of(unreadable, 2).info.key
+    drop(unreadable, key)
+    unreadable.backend.learner.reconcile(unreadable.key)
+    assert [one["returning"] for one in gone(unreadable)] == [False]
+    assert unreadable.pool == [1]
+    put_back(unreadable, key)
+    unreadable.work()
+    assert unreadable.pool == [1, 2]
+
+
+def test_another_label_of_an_annotation_that_is_to_be_read_stays_out(stage: Stage) -> None:
+    stage.label_studio.projects[stage.project]["label_config"] = TWO_LABELS
+    stage.setup()
+    image, mask = blob(1)
+    stage.submit(stage.upload(image), brush(mask), brush(~mask, "debris"))
+    stage.work()
+    first, second = (info.key for info in stage.backend.store.pool(stage.key))
+    drop(stage, first)
+    drop(stage, second)
+    with images_away(stage):
+        put_back(stage, second)
+        stage.work()
+    assert [(one["key"], one["returning"]) for one in gone(stage)] == [(second, True), (first, False)]
+    stage.backend.learner.reconcile(stage.key)
+    assert [info.key for info in stage.backend.store.pool(stage.key)] == [second]
+    assert [one["key"] for one in gone(stage)] == [first]

@@ -18,6 +18,7 @@ from backend.findings import Finding, Findings, write_findings
 from backend.headers import HEADERS
 from tests.backend.fake_label_studio import LABEL_CONFIG
 from tests.backend.stage import ADDRESS, Stage, blob, brush
+from tests.backend.test_prompts import add
 
 EVIL = "<script>alert(1)</script>'\"&{{7*7}}"
 
@@ -297,9 +298,22 @@ def test_a_prompt_is_activated_and_rolled_back(judged: Stage) -> None:
     assert "in use from the next prediction on" in said(shown)
     assert judged.prompts[0].status == "active"
     assert judged.setup() != before
-    shown = press(judged, "/rollback", on="/prompts", target=judged.target)
+    before_that = show(judged, "/prompts")
+    assert '<input type="hidden" name="prompt" value="1">' in before_that
+    press(judged, "/rollback", on="/prompts", prompt="1")
     assert judged.prompts[0].status == "retired"
     assert judged.setup() == before
+
+
+def test_a_roll_back_that_is_pressed_twice_goes_back_once(stage: Stage) -> None:
+    stage.setup()
+    for seed in range(2):
+        add(stage, seed, activate=True)
+    press(stage, "/rollback", on="/prompts", prompt="2")
+    again = press(stage, "/rollback", on="/prompts", status=409, prompt="2")
+    assert "Prompt 2 of 'cell' is not active; in use: prompt 1." in said(again)
+    press(stage, "/rollback", on="/prompts", status=422)  # the form says what it stood beside
+    assert [prompt.status for prompt in stage.prompts] == ["active", "retired"]
 
 
 def test_pools_are_measured_when_asked(stage: Stage) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from backend import lost_labels
 from backend.label_config import parse
 from tests.backend.stage import ADDRESS, Stage, blob, brush
+from tests.backend.test_dropped import images_away
 from tests.backend.test_lost_labels import CELL, LONG, ROUND, labels, pools
 from tests.backend.test_page import EVIL, path, press, said, show
 
@@ -71,6 +72,28 @@ def test_a_person_s_examples_are_previewed_taken_out_and_put_back(stage: Stage) 
     stage.work()
     assert sorted(stage.pool) == [1, 2, 3, 4]
     assert "Taken out of use as one" not in show(stage, "/influence")
+
+
+def test_what_was_put_back_and_cannot_be_read_yet_is_shown_as_such(stage: Stage) -> None:
+    """The page said "back in some seconds", and it was nowhere."""
+    for seed in (1, 2):
+        stage.approve(seed)
+    press(stage, "/influence/preview", on="/influence", source=f"label:{stage.target}")
+    name = re.search(r'name="preview" value="(\w+)"', show(stage, "/influence"))
+    assert name is not None
+    shown = press(stage, "/influence/acts", on="/influence", preview=name[1], unweighed="yes")
+    act = re.search(r"/influence/acts/(\w+)/restore", shown)
+    assert act is not None
+    with images_away(stage):
+        shown = press(stage, f"/influence/acts/{act[1]}/restore", on="/influence")
+        assert "2 being read again Try again" in said(shown)
+        stage.work()
+    assert said(show(stage, "/examples")).count("being read again") == 2
+    key = stage.client.get(f"/api/projects/{stage.key}/examples/dropped").json()[0]["key"]
+    press(stage, f"/examples/{key}/restore", on="/examples", target=stage.target)
+    stage.work()
+    assert sorted(stage.pool) == [1, 2]
+    assert "being read again" not in said(show(stage, "/influence") + show(stage, "/examples"))
 
 
 def test_a_preview_without_figures_goes_when_they_are_not_wanted_or_is_put_away(stage: Stage) -> None:

@@ -34,11 +34,11 @@ def basic_auth(settings: Settings) -> Callable[[Request], Awaitable[None]]:
     It waits for nothing, not even for a thread: the body of a request whose sender has given up meanwhile could not be
     read after that, and Label Studio never sends an event again.
     """
-    expected = settings.basic_authorization.encode()
+    expected = [form.encode() for form in settings.basic_authorizations]
 
     async def check(request: Request) -> None:
         given = request.headers.get("authorization", "").encode()
-        if expected and not hmac.compare_digest(given, expected):
+        if expected and not any(hmac.compare_digest(given, form) for form in expected):
             raise HTTPException(
                 401,
                 "User name and password are BASIC_AUTH_USER and BASIC_AUTH_PASS of the backend.",

@@ -1,8 +1,10 @@
 """Every setting, typed, in one table; read from the environment (or `.env`) when asked, never at import."""
 
 import base64
+import contextlib
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -129,6 +131,10 @@ class Settings(BaseSettings):
     def _without_trailing_slash(cls, url: str) -> str:
         if url and not url.startswith(("http://", "https://")):
             raise ValueError("must start with http:// or https://")
+        try:
+            _ = urlsplit(url).port
+        except ValueError:
+            raise ValueError("has a host or a port that cannot be read") from None
         return url.rstrip("/")
 
     @field_validator("label_studio_api_key", "admin_token")
@@ -138,6 +144,13 @@ class Settings(BaseSettings):
         if token and not stripped:
             raise ValueError("holds nothing but white space")
         return SecretStr(stripped)
+
+    @field_validator("label_studio_api_key")
+    @classmethod
+    def _as_a_header_can_hold_it(cls, token: SecretStr) -> SecretStr:
+        if not is_sendable(token.get_secret_value()):
+            raise ValueError("holds a character that no token has; was something invisible copied with it?")
+        return token
 
     @field_validator("pre_annotate")
     @classmethod
@@ -162,12 +175,24 @@ class Settings(BaseSettings):
         return value
 
     @property
-    def basic_authorization(self) -> str:
-        """The `Authorization` header that Label Studio must send; "" where there is no check."""
+    def basic_authorizations(self) -> tuple[str, ...]:
+        """The `Authorization` headers of which Label Studio must send one; none where there is no check.
+
+        Programs write what is not ASCII in UTF-8, or in Latin-1 where that has it (`requests`, hence Label Studio).
+        """
         if not self.basic_auth_user:
-            return ""
+            return ()
         pair = f"{self.basic_auth_user}:{self.basic_auth_pass.get_secret_value()}"
-        return "Basic " + base64.b64encode(pair.encode()).decode()
+        forms = [pair.encode()]
+        with contextlib.suppress(UnicodeEncodeError):
+            forms.append(pair.encode("latin-1"))
+        return tuple("Basic " + base64.b64encode(form).decode() for form in dict.fromkeys(forms))
+
+    @property
+    def own_url(self) -> str:
+        """Where this machine reaches `serve`, without a slash at the end."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - not listened on
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     @property
     def pre_annotate_limit(self) -> int | None:
@@ -175,3 +200,8 @@ class Settings(BaseSettings):
         if self.pre_annotate == "all":
             return None
         return 0 if self.pre_annotate == "off" else int(self.pre_annotate)
+
+
+def is_sendable(token: str) -> bool:
+    """Whether a header of HTTP can hold a token."""
+    return token.isascii() and (token.isprintable() or not token)

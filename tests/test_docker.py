@@ -120,6 +120,17 @@ def test_every_name_that_compose_asks_for_is_in_the_example() -> None:
     assert set(env_example()) == asked | passed_on
 
 
+def test_what_the_example_says_a_setting_is_without_it_is_so() -> None:
+    said = {
+        name: value
+        for name, value in env_example().items()
+        if name in SETTINGS and value and name != "WORKER_METRICS_PORT"  # a port to take, where one is wanted
+    }
+    assert len(said) > 20
+    given: dict[str, Any] = {name.lower(): value for name, value in said.items()}
+    assert Settings(_env_file=None, **given) == Settings(_env_file=None)
+
+
 def test_every_setting_that_is_named_exists() -> None:
     assert set(compose()["x-settings"]) - {"OMP_NUM_THREADS"} <= set(SETTINGS)
     assert set(env_example()) - OF_COMPOSE <= set(SETTINGS)

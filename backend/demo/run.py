@@ -25,7 +25,6 @@ from backend.settings import Settings
 
 PROJECT = "SegGPT demo"
 BACKEND_SECONDS = 300.0  # patience, as with Label Studio
-EVERY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
 WATCH_SECONDS = 0.5
 
 
@@ -84,7 +83,7 @@ def _serve_existing(options: argparse.Namespace, settings: Settings, console: Co
     require_free_port(options.port, "the backend", "--port (or PORT)")
     log = options.dir.resolve() / "backend.log"
     backend = _backend(["--port", str(options.port)], {}, log)
-    url = f"http://{LOOPBACK if settings.host in EVERY_ADDRESS else settings.host}:{options.port}"
+    url = settings.model_copy(update={"port": options.port}).own_url
     with ExitStack() as running:
         running.callback(backend.stop)
         running.callback(_ignore_signals)

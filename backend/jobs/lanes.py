@@ -14,6 +14,7 @@ from huey.registry import Message
 from huey.serializer import Serializer
 from redis.exceptions import RedisError
 
+from backend.errors import StoreError
 from backend.settings import Settings
 from backend.store.redis_address import Address
 
@@ -85,7 +86,7 @@ def open_lane(name: str, settings: Settings) -> Huey:
     """A lane by its name: in Redis where REDIS_URL is set, else in a file of DATA_DIR.
 
     Raises:
-        StoreError: if REDIS_URL cannot be read.
+        StoreError: if REDIS_URL cannot be read, or the file cannot be used.
     """
     if url := settings.redis_url.get_secret_value():
         pool = Address.parse(url).pool()
@@ -94,4 +95,10 @@ def open_lane(name: str, settings: Settings) -> Huey:
         )
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     filename = str(settings.data_dir / "queue.sqlite3")
-    return SqliteHuey(name, filename=filename, serializer=JsonSerializer(), results=False, timeout=10)
+    try:
+        return SqliteHuey(name, filename=filename, serializer=JsonSerializer(), results=False, timeout=10)
+    except sqlite3.Error as error:
+        raise StoreError(
+            f"The queue {filename} cannot be used ({error}).",
+            remedy="If it is damaged, move it away: what is to be done is found anew in the store.",
+        ) from error

@@ -318,6 +318,18 @@ def test_without_the_password_nothing_but_health_and_metrics_is_answered(
     assert stage.client.get("/metrics").status_code == 200
 
 
+def test_a_password_with_an_umlaut_is_accepted_as_label_studio_sends_it(
+    staging: Callable[..., Stage],
+) -> None:
+    """It sends by `requests`, which writes Latin-1."""
+    stage = staging(basic_auth_user="label", basic_auth_pass="Schlüssel")  # noqa: S106
+    for form in ("latin-1", "utf-8"):
+        right = {"Authorization": "Basic " + base64.b64encode("label:Schlüssel".encode(form)).decode()}
+        assert stage.client.get("/versions", headers=right).status_code == 200
+    wrong = {"Authorization": "Basic " + base64.b64encode(b"label:Schluessel").decode()}
+    assert stage.client.get("/versions", headers=wrong).status_code == 401
+
+
 def test_what_learned_is_told_is_each_setup_s_host_and_token(stage: Stage) -> None:
     told: list[tuple[str, str]] = []
     app = create_app(stage.backend, stage.jobs, learned=lambda host, token: told.append((host, token)))

@@ -161,6 +161,12 @@ def test_setup_tells_address_and_token_where_the_environment_gives_none(
     assert client.authorization(fake_label_studio.url) == {"Authorization": "Token another creator's"}
 
 
+def test_a_token_of_setup_that_no_header_can_hold_is_none() -> None:
+    client = LabelStudio()
+    client.learn_from_setup("http://one.example", "of\u200bone")
+    assert (client.authorization("http://one.example/a"), client.token_kind) == ({}, "none")
+
+
 def test_a_learned_token_never_goes_to_another_learned_address() -> None:
     client = LabelStudio()
     client.learn_from_setup("http://one.example", "of one")

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from backend.settings import Settings
 
@@ -20,7 +20,7 @@ def test_without_any_environment_the_defaults_hold() -> None:
     assert (settings.host, settings.port, settings.checkpoint) == ("127.0.0.1", 9090, "embedded")
     assert (settings.shots, settings.pool_size, settings.predict_deadline) == (8, 64, 40.0)
     assert settings.pre_annotate_limit is None
-    assert settings.basic_authorization == ""
+    assert settings.basic_authorizations == ()
 
 
 def test_each_setting_is_read_from_its_name_in_capitals(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,4 +81,47 @@ def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("LABEL_STUDIO_API_KEY", "BASIC_AUTH_PASS", "ADMIN_TOKEN", "REDIS_URL")
     settings = set_all(monkeypatch, BASIC_AUTH_USER="me", **dict.fromkeys(names, "secret-4711"))
     assert "secret-4711" not in repr(settings) + str(settings) + str(settings.model_dump())
-    assert settings.basic_authorization == "Basic bWU6c2VjcmV0LTQ3MTE="
+    assert settings.basic_authorizations == ("Basic bWU6c2VjcmV0LTQ3MTE=",)
+
+
+@pytest.mark.parametrize(
+    ("password", "forms"),
+    [("grün", ["bWU6Z3LDvG4=", "bWU6Z3L8bg=="]), ("綠", ["bWU657ag"])],
+    ids=["in Latin-1 too", "in UTF-8 alone"],
+)
+def test_a_password_that_is_not_ascii_is_known_in_each_form_that_programs_send(
+    password: str, forms: list[str]
+) -> None:
+    settings = Settings(basic_auth_user="me", basic_auth_pass=SecretStr(password))
+    assert settings.basic_authorizations == tuple(f"Basic {form}" for form in forms)
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:9090"),
+        ("0.0.0.0", "http://127.0.0.1:9090"),  # noqa: S104 - not listened on
+        ("::", "http://[::1]:9090"),
+        ("fe80::7", "http://[fe80::7]:9090"),
+        ("labels.example.com", "http://labels.example.com:9090"),
+    ],
+)
+def test_where_this_machine_reaches_the_server(monkeypatch: pytest.MonkeyPatch, host: str, url: str) -> None:
+    assert set_all(monkeypatch, BACKEND_HOST=host).own_url == url
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("LABEL_STUDIO_API_KEY", "ab\u200bcd", "invisible"),
+        ("LABEL_STUDIO_API_KEY", "ab\ncd", "invisible"),
+        ("LABEL_STUDIO_URL", "http://localhost:abc", "port"),
+        ("LABEL_STUDIO_URL", "http://[::1", "host"),
+    ],
+)
+def test_what_no_request_can_be_made_of_is_refused_by_its_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    with pytest.raises(ValidationError, match=said) as refused:
+        set_all(monkeypatch, **{name: value})
+    assert refused.value.errors()[0]["loc"] == (name.lower(),)

@@ -13,7 +13,7 @@ from fastapi import Depends, FastAPI, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from backend import __version__, admin, bodies, errors, lost_labels, page, revision
+from backend import __version__, admin, bodies, errors, lost_labels, page, revision, troubles
 from backend.admin import documents
 from backend.admin.answers import problems
 from backend.delivery import Delivery
@@ -182,7 +182,7 @@ class _Service:
         deadline = arrived + self._backend.settings.predict_deadline
         with self._timed("predict"), self._predicting():
             key = self._project(request.project)
-            self._see(key, request.label_config or "")
+            self._see(key, request.label_config or "", waited=time.monotonic() - arrived)
             snapshot = self._snapshot(key)
             if hints := request.interaction:
                 suggested = self._backend.interactive.answer(snapshot, request.tasks, hints, deadline)
@@ -208,7 +208,7 @@ class _Service:
                 return {"status": "ignored", "reason": "no project that is known"}
             if self.delivery.keep(key, action, kept_of_event(payload), time.time()):
                 self._jobs.learn(key)
-                if (new or action == "START_TRAINING") and self._backend.label_studio.configured:
+                if new and self._backend.label_studio.configured:
                     self._jobs.reconcile(key)
             return {"status": "stored"}
 
@@ -274,14 +274,15 @@ class _Service:
             return named or ""
         return revision.project_of(self._backend.store, named) or ""
 
-    def _see(self, key: str, label_config: str) -> None:
-        """Remember a project's label config; what follows from it is done later."""
+    def _see(self, key: str, label_config: str, waited: float = 0.0) -> None:
+        """Remember a project's label config as it was so many seconds ago; what follows from it is done later."""
         if not key or not label_config:
             return
+        troubles.over(self._backend.store, "gone", key)
         known = self._backend.store.project(key)
         if known is not None and known.label_config == label_config:
             return
-        moved = lost_labels.put_label_config(self._backend.store, key, label_config, time.time())
+        moved = lost_labels.put_label_config(self._backend.store, key, label_config, time.time() - waited)
         if self._backend.label_studio.configured and (known is None or moved):
             self._jobs.reconcile(key)  # what was approved may teach something else now
 

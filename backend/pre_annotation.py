@@ -13,7 +13,6 @@ from backend.errors import LabelStudioError
 from backend.label_studio import LabelStudio, is_outage
 from backend.ordering import Ordering
 from backend.predictor import Predictions, Predictor
-from backend.protocol import project_number
 from backend.pushing import Pushing
 from backend.revision import Snapshot
 from backend.settings import Settings
@@ -127,7 +126,7 @@ class PreAnnotation:
         if not snapshot.ready:
             return Step()
         size = _PAGE if limit is None else min(_PAGE, limit - seen)
-        number = project_number(project)
+        number = self._label_studio.project_of(project).id  # not another's that has its number now
         page = self._label_studio.unlabeled_tasks(number, limit=size, after=after, begun=self._ordering.on)
         bare = {task["id"] for task in page if self._ordering.on and not task.get("total_predictions")}
         settled = self._settled(project, snapshot.revision, [task["id"] for task in page], bare)
@@ -151,7 +150,8 @@ class PreAnnotation:
         settled = self._settled(project, snapshot.revision, tasks)
         waiting = [task for task in tasks if task not in settled]
         now = waiting[:STEP_TASKS]
-        found = {task["id"]: task for task in self._label_studio.tasks(project_number(project), now)}
+        number = self._label_studio.project_of(project).id
+        found = {task["id"]: task for task in self._label_studio.tasks(number, now)}
         self._store.forget_tasks(project, set(now) - found.keys())
         done = self._push(snapshot, [found[task] for task in now if task in found])
         left = (*done.left, *waiting[STEP_TASKS:])

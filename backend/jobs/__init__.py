@@ -15,8 +15,8 @@ from typing import Any
 from huey import Huey
 
 from backend import troubles
-from backend.errors import LabelConfigError, LabelStudioError, NotFound, Refused, StoreError
-from backend.jobs import taking_up
+from backend.errors import LabelConfigError, LabelStudioError, NotFound, StoreError
+from backend.jobs import start_training, taking_up
 from backend.jobs.lanes import QUEUE_TROUBLES, LaneConsumer, is_waiting, open_lane, stop_all
 from backend.jobs.queue_log import QueueLog
 from backend.learner import Learnt
@@ -36,7 +36,6 @@ _TROUBLES = 40
 _TUNING_LEASE = 20.0  # renewed all the time; what a worker that was killed had begun goes on after so long
 _BUSY_LOOK = 0.05
 _LONGEST_WAIT = 30.0  # for predictions, before each update: slow where people are many, but never at a stand
-_RECONCILE_LEASE = 120.0  # two at a time do no harm; one that was killed must not block for long
 _PATIENCE = 8.0  # for jobs that are in the middle of something; less than the supervisor has
 _URGENT, _USUAL, _LATER = 100, 50, 10
 
@@ -93,15 +92,18 @@ class Jobs:
 
     def learn_again(self, project: str, delay: float) -> None:
         """Apply the project's stored events later, unless that is to be done anyway: one try at a time waits."""
-        try:
-            if not is_waiting(self.events, learn.__name__, project):
-                self.learn(project, delay=delay)
-        except QUEUE_TROUBLES as error:  # the next look finds the events
-            self._queue_log.met(error)
+        self._once(self._learn, learn.__name__, project, delay)
 
     def reconcile(self, project: str, delay: float = 0.0) -> None:
-        """Compare the project with Label Studio's export."""
-        self._reconcile(project, delay=delay)
+        """Compare the project with Label Studio's export, unless that is to be done anyway."""
+        self._once(self._reconcile, reconcile.__name__, project, delay)
+
+    def _once(self, enqueue: Callable[..., None], name: str, project: str, delay: float) -> None:
+        try:
+            if not is_waiting(self.events, name, project):
+                enqueue(project, delay=delay)
+        except QUEUE_TROUBLES as error:  # the next look finds what it is about
+            self._queue_log.met(error)
 
     def left_overs(self, project: str, tasks: Sequence[int], troubles: int = 0, delay: float = 0.0) -> None:
         """Predict and push tasks that a request did not reach; in parts, so that workers share them."""
@@ -177,7 +179,9 @@ def learn(backend: Backend, jobs: Jobs, project: str) -> None:
             jobs.learn_again(project, delay=_LEARN_LEASE)  # unless the holder has died
             return
         try:
-            for event in fresh:
+            for event in sorted(
+                fresh, key=lambda event: event.attempts > 0
+            ):  # what could not be read holds up nobody
                 if jobs.stopping.is_set():
                     return
                 backend.store.acquire(f"learn:{project}", owner, _LEARN_LEASE)
@@ -220,20 +224,24 @@ def _apply(backend: Backend, jobs: Jobs, event: Event) -> bool:
 
 
 def reconcile(backend: Backend, jobs: Jobs, project: str) -> None:
-    """Make the project's approvals equal to Label Studio's export."""
-    owner = uuid.uuid4().hex
-    if not backend.store.acquire("reconcile", owner, _RECONCILE_LEASE):
-        jobs.reconcile(project, delay=2.0)
-        return
-    try:
-        learnt = backend.learner.reconcile(project)
-    except (LabelStudioError, NotFound, LabelConfigError) as error:
-        troubles.met(backend.store, "reconcile", project, error)
-        return
-    finally:
-        backend.store.release("reconcile", owner)
-    troubles.over(backend.store, "reconcile", project)
-    _follow_up(backend, jobs, project, learnt)
+    """Make the project's approvals equal to Label Studio's export; one project at a time, so that events have threads."""
+    with leased(backend.store, "reconcile", _LEASE) as mine:
+        if not mine:
+            jobs.reconcile(project, delay=2.0)
+            return
+        press = start_training.waits(backend, project)  # read first: the export may be older than a later one
+        learnt = None
+        try:
+            learnt = backend.learner.reconcile(project)
+        except NotFound as error:
+            troubles.met(backend.store, "gone", project, error)
+            return
+        except (LabelStudioError, LabelConfigError) as error:
+            troubles.met(backend.store, "reconcile", project, error)
+    if learnt is not None:
+        troubles.over(backend.store, "reconcile", project)
+        _follow_up(backend, jobs, project, learnt)
+    start_training.compared(backend, jobs, project, press)
 
 
 def left_overs(backend: Backend, jobs: Jobs, project: str, tasks: list[int], troubles: int = 0) -> None:
@@ -261,7 +269,9 @@ def pre_annotate(backend: Backend, jobs: Jobs, project: str, after: int = 0, see
             backend.store.set_note(f"again:{project}", "")
         backend.store.set_note(f"pass:{project}", str(time.time()))
         step = _step(backend, project, lambda: backend.pre_annotation.step(project, after, seen))
-    if step is None:
+    if step is None and troubles.is_gone(backend.store, project):
+        backend.store.set_note(f"pass:{project}", "")
+    elif step is None:
         jobs.pre_annotate(project, after, seen, delay=backend.label_studio.trouble.pause)
     elif step.more:
         jobs.pre_annotate(project, step.after, step.seen, delay=_pause(step, after))
@@ -331,12 +341,10 @@ def look(backend: Backend, jobs: Jobs) -> None:
 def _follow_up(backend: Backend, jobs: Jobs, project: str, learnt: Learnt) -> None:
     if learnt.approved or learnt.withdrawn:
         log.info("project %s: %d approved, %d withdrawn", project, learnt.approved, learnt.withdrawn)
-    asked = backend.tunings.due(project) if learnt.approved else []
-    if learnt.train:
-        with suppress(Refused, NotFound):
-            asked = backend.tunings.ask(project, "Start training")
-    for tuning in asked:
+    for tuning in backend.tunings.due(project) if learnt.approved else ():
         jobs.tune(tuning.id)
+    if learnt.train:
+        start_training.pressed(backend, jobs, project)
     if learnt.approved and backend.prompts.watch(project):
         learnt = replace(learnt, moved=True)
     if learnt.moved:
@@ -354,6 +362,9 @@ def _step(backend: Backend, project: str, work: Callable[[], Step]) -> Step | No
     """Do a step; None where Label Studio did not let it be done."""
     try:
         step = work()
+    except NotFound as error:
+        troubles.met(backend.store, "gone", project, error)
+        return None
     except LabelStudioError as error:
         troubles.met(backend.store, "push", project, error)
         return None

@@ -4,7 +4,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from backend import troubles
-from backend.errors import LabelStudioError, Refused
+from backend.errors import LabelStudioError, NotFound, Refused
+from backend.jobs import start_training
 from backend.jobs.lanes import is_waiting
 from backend.label_studio import is_outage
 from backend.store import ProjectRecord
@@ -25,9 +26,13 @@ def everything(backend: Backend, jobs: "Jobs") -> None:
     for record in records:
         backend.pre_annotation.tidy(record.key)
     for record in records if backend.label_studio.configured else ():
+        if troubles.is_gone(backend.store, record.key):
+            continue
         try:
             changes(backend, jobs, record)
             troubles.over(backend.store, "look", record.key)
+        except NotFound as error:
+            troubles.met(backend.store, "gone", record.key, error)
         except LabelStudioError as error:
             troubles.met(backend.store, "look", record.key, error)
             if is_outage(error):
@@ -39,16 +44,17 @@ def changes(backend: Backend, jobs: "Jobs", record: ProjectRecord) -> None:
 
     Raises:
         LabelStudioError: no answer, or a refusal.
+        NotFound: the project is gone.
     """
-    if authorization := backend.settings.basic_authorization:
-        user = backend.settings.basic_auth_user
-        backend.label_studio.authorize_webhooks(record.id, user, authorization)
-    if backend.learner.is_due(record.key):
+    if backend.learner.is_due(record.key) or start_training.is_left(backend, jobs, record.key):
         jobs.reconcile(record.key)
     elif backend.pre_annotation.is_due(record.key):
         jobs.pre_annotate(record.key)
     if abandoned := backend.pre_annotation.abandoned(record.key):
         jobs.left_overs(record.key, abandoned)
+    for authorization in backend.settings.basic_authorizations[:1]:
+        user = backend.settings.basic_auth_user
+        backend.label_studio.authorize_webhooks(record.id, user, authorization)
 
 
 def tunings(backend: Backend, jobs: "Jobs") -> None:

@@ -10,21 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backend import dropped, lost_labels, pins, sequences, shadows, titles
-from backend.errors import ImageError, LabelConfigError, NotFound, Refused, RegionError
+from backend import dropped, lost_labels, pins, sequences, shadows, titles, troubles
+from backend.errors import ImageError, LabelConfigError, Refused, RegionError
 from backend.images import ImageLoader
 from backend.label_config import LabelConfig, Target, image_url, parse
 from backend.label_studio import LabelStudio, is_outage
-from backend.learner import annotations, kept, pool, room, shaping
-from backend.learner.learnt import Learnt, Tally
-from backend.protocol import as_list, ids_of, is_id, parse_time, project_key, project_number
-from backend.revision import pays_at, project_of
+from backend.learner import annotations, due, kept, pool, room, shaping, withdrawn
+from backend.learner.learnt import Learnt, Tally, begin, conclude
+from backend.protocol import as_list, ids_of, is_id, parse_time, project_key
+from backend.revision import project_of
 from backend.settings import Settings
 from backend.store import Approval, Change, Event, Store, StoredExample
 
 log = logging.getLogger(__name__)
-
-_RECONCILED_LONG_AGO = 3600.0
 
 _Labels = tuple[LabelConfig, lost_labels.LostLabels]
 Describe = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -58,17 +56,16 @@ class Learner:
         body = event.body
         moved = self._see_config(event.project, body.get("project"), event.received)
         self._config(event.project)  # an approval must not be taken for one without masks
-        tally = self._begin(f"owed:{event.project}:events")
-        before = self._approvals_ever(event.project)
+        tally = begin(self._store, event.project, "events")
         match event.action:
             case "ANNOTATION_CREATED" | "ANNOTATION_UPDATED" | "ANNOTATIONS_CREATED":
                 self._apply_annotations(event, tally)
             case "ANNOTATIONS_DELETED" | "ANNOTATION_DELETED":
                 gone = ids_of(body.get("annotations")) + ids_of(body.get("annotation"))
-                self._withdraw(event.project, gone, tally)
+                self._withdraw(event.project, dict.fromkeys(gone, withdrawn.FOR_GOOD), tally)
             case "TASKS_DELETED":
                 self._forget_tasks(event.project, ids_of(body.get("tasks")) + ids_of(body.get("task")), tally)
-        learnt = self._conclude(event.project, before, tally, moved)
+        learnt = conclude(self._store, tally, moved=moved)
         created = event.action == "TASKS_CREATED"
         train = event.action == "START_TRAINING"
         return replace(learnt, new_tasks=created or learnt.moved, read_again=moved, train=train)
@@ -82,67 +79,60 @@ class Learner:
             NotFound: the project is gone, or another one has its number.
             LabelConfigError: the stored label config cannot be read; nothing has changed.
         """
-        number = project_number(project)
-        info = self._label_studio.project(number)
-        if info.key != project:
-            raise NotFound(f"project {project} is no longer what Label Studio has under number {number}.")
+        info = self._label_studio.project_of(project)
         moved = self._see_config(
             project, {"label_config": info.label_config, "title": info.title}, time.time()
         )
         self._config(project)
-        before = self._approvals_ever(project)
         started, begun = time.time(), time.monotonic()
-        signs = sequences.signed(self._label_studio.signs(info), self._settings)
-        tally = self._begin(f"owed:{project}:comparison")
+        signs = due.signs(self._store, project, self._label_studio.signs(info), self._settings)
+        tally = begin(self._store, project, "comparison")
         wanted = None if tasks is None else set(tasks)
         # Events are applied meanwhile, and know better than an export that was begun before them.
-        known = self._approved(project, wanted)
-        truth: set[int] = set()
-        exported = annotations.newest_first(self._label_studio.export(number, wanted))
-        for task in exported:
-            for annotation in as_list(task.get("annotations")):
-                if self._counts(annotation):
-                    truth.add(annotation["id"])
-                    if annotation["id"] not in known - self._approved(project, [task["id"]]):
-                        self._teach(project, task, annotation, tally)
-        self._withdraw(project, sorted(known - truth), tally)
+        known, noted = self._approved(project, wanted), withdrawn.noted(self._store, project)
+        waiting = withdrawn.waiting(self._store, project) if wanted is None else set()
+        tally.tried_again = waiting if wanted is None else None
+        exported = annotations.newest_first(self._label_studio.export(info.id, wanted))
+        rows = [(task, annotation) for task in exported for annotation in as_list(task.get("annotations"))]
+        approved = [(task, annotation) for task, annotation in rows if self._counts(annotation)]
+        truth = {annotation["id"] for _, annotation in approved}
+        withdrawn.forget(self._store, project, noted, truth, [task["id"] for task in exported])
+        for task, annotation in approved:
+            self._teach(project, task, annotation, tally)
+        until = withdrawn.until(annotation for _, annotation in rows)
+        gone = {one: until.get(one, withdrawn.FOR_GOOD) for one in (known.keys() | waiting) - truth}
+        gone = withdrawn.but_for_newer(gone, self._approved(project, wanted), known)
+        self._withdraw(project, gone, tally)
         seconds = time.monotonic() - begun  # before pools are filled, which only takes the time that there is
         if wanted is None:
             self._take_up(project, exported, tally)
         sequences.place_again(self._store, project, exported, self._settings)
-        if wanted is None:
-            self._drop_retries(project, lambda annotation: annotation.get("id") not in truth)
-        if wanted is None and not tally.unread:
-            self._store.mark_reconciled(project, started, signs)
-            usual = float(self._store.note(_seconds(project)) or 0)
-            seconds = min(seconds, max(1.0, 2 * usual))  # a standstill is not usual
-            self._store.set_note(_seconds(project), str(seconds))
-        learnt = self._conclude(project, before, tally, moved)
+        if wanted is None and not tally.away:
+            due.ended(self._store, project, started, signs, seconds, unread=bool(tally.unread))
+        learnt = conclude(self._store, tally, moved=moved)
         return replace(learnt, new_tasks=True)
 
     def is_due(self, project: str) -> bool:
-        """Whether a full reconcile pays: never done, long ago, or Label Studio's cheap figures differ.
-
-        Exports of a large project take long; one that differs is due only after twenty times as long.
+        """Whether a full reconcile pays, see `due`.
 
         Raises:
-            LabelStudioError: as `reconcile`.
+            LabelStudioError: no answer, or a refusal.
+            NotFound: as `reconcile`.
         """
         record = self._store.project(project)
         if record is None:
             return True
-        age = time.time() - record.reconciled
-        if age > _RECONCILED_LONG_AGO:
-            return True
-        if age < 20 * float(self._store.note(_seconds(project)) or 0):
-            return False
-        info = self._label_studio.project(record.id)
+        if (is_due := due.by_time(self._store, record)) is not None:
+            return is_due
+        info = self._label_studio.project_of(project)
         titles.remember(self._store, project, info.title)
-        return sequences.signed(self._label_studio.signs(info), self._settings) != record.signs
+        signs = due.signs(self._store, project, self._label_studio.signs(info), self._settings)
+        return due.by_signs(self._store, record, signs)
 
     # -- one thing at a time -------------------------------------------------------------------------------------
     def _see_config(self, project: str, payload: object, at: float) -> bool:
         """Remember label config and title in a payload's project, as it was then; whether the revision moved."""
+        troubles.over(self._store, "gone", project)  # whatever was found: Label Studio speaks of it
         if not isinstance(payload, Mapping):
             return False
         titles.remember(self._store, project, payload.get("title"))
@@ -161,33 +151,34 @@ class Learner:
         record = self._store.project(project)
         return parse(record.label_config) if record and record.label_config else LabelConfig(())
 
-    def _approvals_ever(self, project: str) -> int:
-        record = self._store.project(project)
-        return record.approvals if record else 0
-
-    def _approved(self, project: str, tasks: Collection[int] | None) -> set[int]:
-        return {approval.annotation for approval in self._store.approvals(project, tasks=tasks)}
+    def _approved(self, project: str, tasks: Collection[int] | None) -> dict[int, str]:
+        """When approved annotations were last changed."""
+        return {approval.annotation: approval.at for approval in self._store.approvals(project, tasks=tasks)}
 
     def _counts(self, annotation: Mapping[str, Any]) -> bool:
         return annotations.counts(annotation, self._settings.approved_when, self._settings.learn_from_bulk)
 
     def _apply_annotations(self, event: Event, tally: Tally) -> None:
         tasks = {task["id"]: task for task in as_list(event.body.get("task")) if is_id(task.get("id"))}
-        single = event.action != "ANNOTATIONS_CREATED"
+        single, others = event.action != "ANNOTATIONS_CREATED", []
         for annotation in as_list(event.body.get("annotation")):
             named = annotation.get("task")
             told = next(iter(tasks.values()), None) if single else None
             task = tasks.get(named, told) if is_id(named) else told
-            if self._counts(annotation) and task is not None:
+            if not self._counts(annotation):
+                others.append(annotation)
+            elif task is not None:
                 self._teach(event.project, task, annotation, tally)
-            elif is_id(annotation.get("id")) and not self._is_stale(event.project, annotation):
-                self._withdraw(event.project, [annotation["id"]], tally)
+        self._leave(event.project, others, tally, are_new=event.action != "ANNOTATION_UPDATED")
 
-    def _is_stale(self, project: str, annotation: Mapping[str, Any]) -> bool:
-        """Whether the annotation has been approved at a later time than this one was changed."""
-        changed = parse_time(annotation.get("updated_at"))
-        approved = [a.at for a in self._store.approvals(project) if a.annotation == annotation["id"]]
-        return changed is not None and any((parse_time(at) or 0.0) > changed for at in approved)
+    def _leave(self, project: str, rows: Sequence[Mapping[str, Any]], tally: Tally, *, are_new: bool) -> None:
+        """Withdraw annotations that do not count, unless they were approved later; nothing older is told of new ones."""
+        if not rows:
+            return
+        tasks = [row["task"] for row in rows if is_id(row.get("task"))]
+        now = self._approved(project, set(tasks) if len(tasks) == len(rows) else None)
+        gone = withdrawn.but_for_newer(withdrawn.until(rows), now)
+        self._withdraw(project, {one: gone[one] for one in gone if one in now or not are_new}, tally)
 
     def _teach(
         self, project: str, task: Mapping[str, Any], annotation: Mapping[str, Any], tally: Tally
@@ -203,6 +194,8 @@ class Learner:
                     replace(same, at=approval.at), None
                 )  # the time alone, where it is later
             return
+        if withdrawn.covers(self._store, approval):
+            return
         try:
             masks, examples = self._read(approval, same, task, annotation, labels)
         except (ImageError, RegionError) as error:
@@ -210,6 +203,8 @@ class Learner:
             tally.away = is_outage(error.__cause__) and self._label_studio.is_away()
             if not tally.away:  # of that the client tells, once
                 log.warning("project %s task %d: approval not usable yet: %s", project, approval.task, error)
+            if same and not is_outage(error.__cause__):
+                self._unlearn(same, approval, tally)
             return
         if self._put(approval, examples, known=same is not None, tally=tally):
             tally.approved += 1
@@ -219,6 +214,16 @@ class Learner:
                 shadows.wait_for(self._store, approval, compared, masks, is_first=not known)
             except Refused as error:  # the approval is stored: what follows from it must not be lost
                 log.warning("project %s task %d: not compared by a shadow: %s", project, approval.task, error)
+
+    def _unlearn(self, same: Approval, correction: Approval, tally: Tally) -> None:
+        """Take out what a correction says is wrong, where the correction cannot be read and no try of it waits."""
+        waits = tally.tried_again is None or same.annotation in tally.tried_again
+        if waits or (parse_time(correction.at) or 0.0) <= (parse_time(same.at) or 0.0):
+            return
+        of_it = [info for info in self._store.pool(same.project) if info.annotation == same.annotation]
+        pinned = [(info.annotation, info.target) for info in of_it if info.pinned]
+        pins.wait_for(self._store, same.project, pinned)
+        self._put(replace(same, digest=""), [], known=True, tally=tally)  # still to be read
 
     def _take_up(self, project: str, exported: Iterable[Mapping[str, Any]], tally: Tally) -> None:
         """Let known approvals join pools that have room and lack them; none is waited for that cannot be read."""
@@ -253,11 +258,17 @@ class Learner:
     ) -> bool:
         """Store an approval, which may be known, and bound the pools that it joins; whether it says anything new."""
         project = approval.project
+        if withdrawn.covers(self._store, approval):  # while it was read
+            return False
         earlier = {info.key for info in self._store.pool(project) if info.annotation == approval.annotation}
         if known:
             self._store.set_note(tally.owing, "1")
         change = self._store.put_approval(approval, examples)
         if change not in (Change.NEW, Change.CHANGED):
+            return False
+        if withdrawn.covers(self._store, approval):  # in this very moment
+            self._store.withdraw(project, [approval.annotation])
+            tally.changed |= bool(earlier)
             return False
         now = {example.info.key for example in examples}
         pins.came(self._store, project, [example.info for example in examples])
@@ -330,65 +341,24 @@ class Learner:
             examples.append(shaping.example(approval, target, image, fitted, place, descriptor))
         return examples
 
-    def _withdraw(self, project: str, gone: Sequence[int], tally: Tally) -> None:
+    def _withdraw(self, project: str, gone: Mapping[int, float], tally: Tally) -> None:
+        """Withdraw annotations as they were until a time, see `withdrawn.note`."""
         if not gone:
             return
-        self._drop_retries(project, lambda annotation: annotation.get("id") in gone)
+        withdrawn.note(self._store, project, gone)
         taught = {info.annotation for info in self._store.pool(project)}
-        if taught.intersection(gone):
+        if taught & gone.keys():
             self._store.set_note(tally.owing, "1")
-        withdrawn = self._store.withdraw(project, gone)
-        tally.withdrawn += len(withdrawn)
-        tally.changed |= any(approval.annotation in taught for approval in withdrawn)
+        left = self._store.withdraw(project, list(gone))
+        tally.withdrawn += len(left)
+        tally.changed |= any(approval.annotation in taught for approval in left)
 
     def _forget_tasks(self, project: str, tasks: Sequence[int], tally: Tally) -> None:
         if tasks:
-            self._drop_retries(project, lambda annotation: annotation.get("task") in tasks)
-            self._withdraw(
-                project, [a.annotation for a in self._store.approvals(project, tasks=tasks)], tally
-            )
+            withdrawn.note(self._store, project, {}, tasks)
+            gone = dict.fromkeys(self._approved(project, tasks), withdrawn.FOR_GOOD)
+            self._withdraw(project, gone, tally)
             self._store.forget_tasks(project, tasks)
-
-    def _drop_retries(self, project: str, gone: Callable[[Mapping[str, Any]], bool]) -> None:
-        """Give up events that wait to be tried again: they are older, and must not bring back what is gone."""
-        for event in self._store.pending_events(1000, project):
-            submitted = as_list(event.body.get("annotation"))
-            if event.attempts and submitted and all(map(gone, submitted)):
-                self._store.finish_event(event.id)
-
-    def _pays(self, project: str, before: int) -> bool:
-        """Whether the approvals since number `before` move the revision.
-
-        An event and a reconcile that run side by side both see the same number pass: only one of them may move it. One
-        that ended in the middle moved nothing: what it stored is looked at by whoever comes next.
-        """
-        looked_at = f"looked-at:{project}"
-        now = self._approvals_ever(project)
-        numbers = range(min(before, int(self._store.note(looked_at) or 0)) + 1, now + 1)
-        paying = [number for number in numbers if pays_at(number)]
-        first_to_see = [number for number in paying if self._store.note_once(f"paid:{project}:{number}", "")]
-        if numbers:
-            self._store.set_note(looked_at, str(now))
-        return bool(first_to_see)
-
-    def _begin(self, owing: str) -> Tally:
-        """A tally that knows whether the last pass of its kind ended in a change, before it moved the revision."""
-        return Tally(owing, owed=bool(self._store.note(owing)))
-
-    def _conclude(self, project: str, before: int, tally: Tally, moved: bool) -> Learnt:
-        """Move the revision once for all that changed, if it pays."""
-        pays = self._pays(project, before)
-        if not moved and (tally.changed or pays):
-            self._store.move_generation(project)
-            moved = True
-        if self._store.note(tally.owing):
-            self._store.set_note(tally.owing, "")
-        return Learnt(moved, tally.approved, tally.withdrawn, tuple(tally.unread), tally.away)
-
-
-def _seconds(project: str) -> str:
-    """Name of the note that says how long a comparison with Label Studio takes."""
-    return f"reconcile-seconds:{project}"
 
 
 def key_of(payload: Mapping[str, Any], store: Store) -> str | None:

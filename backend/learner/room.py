@@ -161,7 +161,7 @@ class _Pools:
 
     def __init__(self, store: Store, project: str, lost: LostLabels) -> None:
         self.all = store.pool(project)  # first: what leaves is noted before it does
-        noted = dropped.listed(store, project, ())
+        noted = [one for one in dropped.listed(store, project, ()) if not one.returning]
         self.remembers_all = dropped.remembers_all(store, project)
         self.leaving = {one.key for one in noted}
         self.there: defaultdict[str, set[int]] = defaultdict(set)
@@ -181,8 +181,8 @@ class _Pools:
         for one in out:
             target = _belongs(lost, one.target, one.annotation)
             self._out.add((one.annotation, target))
-            if one.annotation in of:
-                self._groups_out |= _groups(target, of[one.annotation])
+            if approval := of.get(one.annotation):  # whose time moves where it is submitted again unchanged
+                self._groups_out |= _groups(target, replace(approval, at=one.of or approval.at))
 
     def keeps_out(self, target: str, approval: Approval) -> bool:
         """Whether an approval is out of use, or all of a person, day or label that it is of."""

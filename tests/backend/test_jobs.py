@@ -5,14 +5,16 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from backend import jobs as jobs_module
 from backend import revision
-from backend.errors import StoreError
+from backend.errors import ImageError, StoreError
 from backend.jobs import Jobs
+from backend.settings import Settings
 from backend.store import ProjectRecord
 from tests.backend.loopback import Answer
 from tests.backend.served import until
@@ -151,7 +153,7 @@ def test_a_look_finds_silent_changes_and_a_project_that_cannot_be_looked_at_keep
     stage.jobs.look()
     stage.work()
     assert stage.pool == [annotation]
-    assert "project 99.1700000000 cannot be looked at" in caplog.text
+    assert "project 99.1700000000 is no longer in Label Studio" in caplog.text
 
 
 def test_a_look_that_takes_longer_than_until_the_next_takes_one_worker_only(
@@ -208,7 +210,7 @@ def test_a_look_gives_webhooks_the_password_that_label_studio_leaves_out_of_even
     staging: Callable[..., Stage],
 ) -> None:
     stage = staging(basic_auth_user="label", basic_auth_pass="studio")  # noqa: S106
-    stage.client.headers["Authorization"] = stage.settings.basic_authorization
+    stage.client.headers["Authorization"] = stage.settings.basic_authorizations[0]
     fake = stage.label_studio
     fake.backends.append(
         {"id": 1, "project": stage.project, "url": "http://seggpt:9090", "basic_auth_user": "label"}
@@ -224,7 +226,7 @@ def test_a_look_gives_webhooks_the_password_that_label_studio_leaves_out_of_even
     stage.setup()
     stage.jobs.look()
     stage.work()
-    assert fake.webhooks[1]["headers"] == {"Authorization": stage.settings.basic_authorization}
+    assert fake.webhooks[1]["headers"] == {"Authorization": stage.settings.basic_authorizations[0]}
     assert fake.webhooks[2]["headers"] == {}
 
 
@@ -345,3 +347,30 @@ def test_left_overs_of_a_worker_that_died_are_taken_up(
     assert pushed(stage, task) == 1
     stage.jobs.look()
     assert "left_overs" not in stage.work()
+
+
+def test_a_queue_that_is_damaged_is_named(tmp_path: Path) -> None:
+    (tmp_path / "queue.sqlite3").write_bytes(b"no database " * 500)
+    with pytest.raises(StoreError, match=r"queue\.sqlite3 cannot be used .*move it away"):
+        Jobs(Settings(data_dir=tmp_path), None)
+
+
+def test_a_new_approval_does_not_wait_behind_those_whose_images_cannot_be_had(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.setup()
+    waiting = [stage.submit(stage.upload(blob(seed)[0]), brush(blob(seed)[1])) for seed in (1, 2)]
+    opened, order = stage.backend.images.open, []
+
+    def open_image(url: str, task: int) -> Any:
+        order.append(task)
+        if task <= len(waiting):
+            raise ImageError("its host does not answer.")
+        return opened(url, task)
+
+    monkeypatch.setattr(stage.backend.images, "open", open_image)
+    jobs_module.learn(stage.backend, stage.jobs, stage.key)
+    new = stage.submit(stage.upload(blob(3)[0]), brush(blob(3)[1]))
+    order.clear()
+    jobs_module.learn(stage.backend, stage.jobs, stage.key)
+    assert (order, stage.pool) == ([3, 1, 2], [new])

@@ -47,13 +47,17 @@ def test_an_approval_whose_image_cannot_be_read_is_tried_again_and_keeps_no_othe
     assert stage.backend.store.pending_events() == []
 
 
-def test_an_approval_that_was_given_up_is_found_by_the_export(stage: Stage) -> None:
+def test_an_approval_that_was_given_up_is_found_by_the_export(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     waits, mend = unreadable(stage)
     for _ in range(20):
         stage.work(later=True)
     assert stage.backend.store.pending_events() == []
     assert reconcile(stage).unread[0][0] == stage.label_studio.annotations[waits]["task"]
     mend()
+    a_minute_later = SimpleNamespace(time=lambda: time.time() + 61)
+    monkeypatch.setattr("backend.learner.due.time", a_minute_later)
     stage.jobs.look()
     stage.work()
     assert stage.pool == [waits]

@@ -19,7 +19,7 @@ Staging = Callable[..., Stage]
 TWO_LABELS = LABEL_CONFIG.replace('<Label value="cell"/>', '<Label value="cell"/><Label value="debris"/>')
 
 
-def submitted(stage: Stage, count: int, first: int = 0, **fields: int) -> list[int]:
+def submitted(stage: Stage, count: int, first: int = 0, **fields: Any) -> list[int]:
     """Approvals that no event tells of, oldest first."""
     return [
         stage.submit(stage.upload(blob(seed)[0]), brush(blob(seed)[1]), tell=False, **fields)
@@ -109,6 +109,25 @@ def test_in_the_place_of_all_of_a_person_comes_nothing_else_of_that_person(stagi
     take_out(stage, *bad, because="all of person 2")
     reconcile(stage)
     assert stage.pool == [*others, *newest]
+
+
+@pytest.mark.parametrize("by", ["event", "comparison"])
+def test_in_the_place_of_all_of_a_day_comes_nothing_else_of_that_day(staging: Staging, by: str) -> None:
+    """Also when what was taken out is submitted again unchanged, which counts as of then: the day was forgotten by it."""
+    stage = staging(pool_size=3)
+    other = submitted(stage, 1, updated_at="2026-01-03T10:00:00Z")
+    times = [f"2026-01-02T{hour}:00:00Z" for hour in (10, 11, 12)]
+    day = [submitted(stage, 1, first=hour, updated_at=at)[0] for hour, at in enumerate(times, 1)]
+    reconcile(stage)
+    assert stage.pool == [*day[1:], *other]
+    take_out(stage, *day[1:], because="the day")
+    for annotation in day[1:]:
+        again = stage.label_studio.annotations[annotation]["result"]
+        stage.correct(annotation, *again, tell=by == "event")
+    stage.work()
+    reconcile(stage)
+    reconcile(stage)
+    assert stage.pool == other
 
 
 def test_where_a_whole_label_was_taken_out_it_stays_empty(full: tuple[Stage, list[int]]) -> None:

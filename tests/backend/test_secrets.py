@@ -160,8 +160,9 @@ def test_secrets_reach_neither_log_nor_disk_nor_figures_nor_answers(
     fake.revoke_access_tokens()
     stage.submit(stage.upload(blob(3)[0]), brush(blob(3)[1]))
     stage.event("START_TRAINING")
+    stage.jobs.reconcile(stage.key)
     stage.work()
-    assert "not compared with Label Studio" in witness.logged
+    assert "Label Studio refused the" in witness.logged
     access = [json.loads(request.body) for request in fake.requests if request.path == "/api/token/refresh/"]
     assert bool(access) == (kind == "personal")
     exchanged = {

@@ -179,9 +179,8 @@ def learn(backend: Backend, jobs: Jobs, project: str) -> None:
             jobs.learn_again(project, delay=_LEARN_LEASE)  # unless the holder has died
             return
         try:
-            for event in sorted(
-                fresh, key=lambda event: event.attempts > 0
-            ):  # what could not be read holds up nobody
+            fresh.sort(key=lambda event: event.attempts > 0)  # what could not be read holds up nobody
+            for event in fresh:
                 if jobs.stopping.is_set():
                     return
                 backend.store.acquire(f"learn:{project}", owner, _LEARN_LEASE)

@@ -189,10 +189,8 @@ class Learner:
         approval, known, labels = self._approval(project, task, annotation)
         same = known.get(approval.annotation)
         if same and same.digest == approval.digest:
-            if same.at != approval.at:
-                self._store.put_approval(
-                    replace(same, at=approval.at), None
-                )  # the time alone, where it is later
+            if same.at != approval.at:  # of something older that is told later, this one is the newer
+                self._store.put_approval(replace(same, at=approval.at), None)
             return
         if withdrawn.covers(self._store, approval):
             return

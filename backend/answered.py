@@ -13,10 +13,8 @@ from backend.protocol import SUGGESTED
 Region = Mapping[str, Any]
 
 _PLACE = ("x", "y", "width", "height", "rotation")  # of a click the first two
-_DIGITS, _STILL = (
-    3,
-    2e-3,
-)  # percent of the image or degrees: no drag is that small, but the editor's arithmetic is
+_DIGITS = 3
+_STILL = 2e-3  # percent of the image, or degrees: no drag is that small, but the editor's arithmetic is
 
 
 def is_number(value: object) -> TypeGuard[int | float]:

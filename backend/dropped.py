@@ -9,7 +9,7 @@ that returns. Several that are taken out in one act are put back as one.
 import json
 import time
 import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from backend import pins
@@ -142,9 +142,9 @@ def _put_back(store: Store, project: str, noted: Sequence[Dropped]) -> list[Drop
     if not back:
         raise Refused("It is in use again, or its annotation was withdrawn since.")
     pins.wait_for(store, project, [(one.annotation, one.target) for one in back if one.pinned])
-    read_again(store, project, {one.annotation for one in back})
     back = [replace(one, returning=True) for one in back]
-    _note(store, project, back)
+    # Noted first, or a comparison that reads in between would leave out what is still noted as out.
+    _note(store, project, back, lambda: read_again(store, project, {one.annotation for one in back}))
     return back
 
 
@@ -157,8 +157,10 @@ def _read(store: Store, project: str) -> list[Dropped]:
     return [one for one in noted if not one.returning or one.annotation in unread]
 
 
-def _note(store: Store, project: str, more: Collection[Dropped]) -> None:
-    """Add to what is noted, in place of what is noted of the same; whoever else changes it meanwhile waits."""
+def _note(
+    store: Store, project: str, more: Collection[Dropped], then: Callable[[], None] = lambda: None
+) -> None:
+    """Add to what is noted, in place of what is noted of the same, and then do the rest; whoever else changes it waits."""
     again = {(one.annotation, one.target) for one in more}
     busy = "Somebody else takes examples out of use at this moment; try again."
     with held(store, f"changing:{_name(project)}", busy):
@@ -169,6 +171,7 @@ def _note(store: Store, project: str, more: Collection[Dropped]) -> None:
             store.set_note(_forgotten(project), "some")  # for good: that others are put back recalls nothing
         kept = kept[-most:]
         store.set_note(_name(project), json.dumps([asdict(one) for one in kept]))
+        then()
 
 
 def _name(project: str) -> str:

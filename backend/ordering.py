@@ -11,7 +11,6 @@ from backend import revision
 from backend.errors import LabelStudioError
 from backend.label_studio import LabelStudio
 from backend.label_studio.records import ProjectInfo
-from backend.protocol import project_number
 from backend.settings import Settings
 from backend.store import Store
 
@@ -68,12 +67,13 @@ class Ordering:
 
         Raises:
             LabelStudioError: Label Studio gave no answer or refused; begin again later.
+            NotFound: the project is gone, or another one has its number.
         """
         if not self.on:
             self._restore(project)
             self._store.set_note(_began(project), "")
             return
-        info = self._info(project)
+        info = self._label_studio.project_of(project)
         if revision.is_ours(info.model_version) and info.model_version != self.shown(project):
             self._note(project, info.model_version)  # set by hand, or by us and forgotten
         if self.shown(project) == info.model_version and self._labels(project) != self._shown(project)[1]:
@@ -88,31 +88,19 @@ class Ordering:
 
         Raises:
             LabelStudioError: as `begin`.
+            NotFound: as `begin`.
         """
         if not self.on:
             return True
         version = self._current(project)
         if self._store.note(_began(project)) != version:
             return False
-        info = self._info(project)
+        info = self._label_studio.project_of(project)
         if info.model_version != version and may_move(info, self.shown(project), self._titles(info.id)):
             self._show(info, version)
         return True
 
     # -- inside --------------------------------------------------------------------------------------------------
-    def _info(self, project: str) -> ProjectInfo:
-        """The project as Label Studio has it now.
-
-        Raises:
-            LabelStudioError: as `begin`; also where another project has its number.
-        """
-        info = self._label_studio.project(project_number(project))
-        if info.key != project:
-            raise LabelStudioError(
-                f"project {project} is no longer what Label Studio has under number {info.id}."
-            )
-        return info
-
     def _current(self, project: str) -> str:
         record = self._store.project(project)
         return revision.current(self._store, record, self._checkpoint) if record else _LIVE
@@ -140,7 +128,7 @@ class Ordering:
         shown = self.shown(project)
         if not shown:
             return
-        info = self._info(project)
+        info = self._label_studio.project_of(project)
         if info.model_version == shown:
             self._ask_for_each(info)
             log.info("project %s: Label Studio asks for each prediction again", project)

@@ -34,6 +34,7 @@ _STILL_NEEDED = (
     86_400.0  # seconds in which an approval that was made before a newer prediction may still come
 )
 _TIDY_EVERY = 3600.0
+_LONGEST_UNREAD = 14 * 86400.0  # what has been unreadable for longer keeps nothing from being tidied
 
 _NOTHING_YET = "nothing approved yet"
 _NO_IMAGE = "Label Studio did not give its image"
@@ -193,9 +194,7 @@ class PreAnnotation:
         record, now = self._store.project(project), time.time()
         if record is None or now - float(self._store.note(f"tidied:{project}") or 0) <= _TIDY_EVERY:
             return 0
-        known = record.reconciled if self._label_studio.configured else now
-        if not known:
-            return 0
+        known = max(record.reconciled, now - _LONGEST_UNREAD) if self._label_studio.configured else now
         self._store.set_note(f"tidied:{project}", str(now))
         waiting = self._store.waiting_events().get(project)
         heard = waiting.since if waiting else now

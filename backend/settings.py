@@ -204,4 +204,4 @@ class Settings(BaseSettings):
 
 def is_sendable(token: str) -> bool:
     """Whether a header of HTTP can hold a token."""
-    return token.isascii() and (token.isprintable() or not token)
+    return token.isascii() and token.isprintable()

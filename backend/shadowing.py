@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from backend import revision, shadows
-from backend.errors import ImageError, LabelStudioError, StoreError
+from backend.errors import ImageError, LabelStudioError, NotFound, StoreError
 from backend.label_studio import LabelStudio, is_outage
 from backend.learner.kept import CLOCK_SKEW, left_of
 from backend.predictor import Predictor
-from backend.protocol import parse_time, project_number
+from backend.protocol import parse_time
 from backend.revision import Snapshot
 from backend.shadows import Shadow, Waiting
 from backend.store import ExampleInfo, PromptRecord, Store
@@ -63,7 +63,7 @@ class Shadowing:
             return True
         try:
             kept = self._kept(project, shadow, waits)
-        except (LabelStudioError, ImageError, DeviceMemoryError) as error:
+        except (LabelStudioError, NotFound, ImageError, DeviceMemoryError) as error:
             cause = error if isinstance(error, LabelStudioError) else error.__cause__
             if is_outage(cause) and self._label_studio.is_away():
                 return False  # else it is this one alone, and others wait behind it
@@ -73,7 +73,8 @@ class Shadowing:
             raise  # nothing can be noted; it waits
         except Exception:  # it must not be tried for ever: those behind it have their turn
             log.exception("project %s task %d: not predicted by a shadow", project, waits.task)
-            kept = None
+            shadows.predicted(self._store, project, shadow.id, waits, None)
+            return False  # at the next look: where the device is broken, not all that wait are lost at once
         shadows.predicted(self._store, project, shadow.id, waits, kept)
         return True
 
@@ -87,6 +88,7 @@ class Shadowing:
 
         Raises:
             LabelStudioError: if Label Studio does not give the task.
+            NotFound: if the project is gone, or another one has its number.
             ImageError: if the task's picture cannot be had.
             DeviceMemoryError: if it is too large for the device.
         """
@@ -95,7 +97,8 @@ class Shadowing:
             return None  # it was withdrawn meanwhile
         snapshot = self._before(shadow, waits, revision.take(self._store, project, self._checkpoint))
         target = next((one for one in snapshot.config.targets if one.id == shadow.target), None)
-        task = next(iter(self._label_studio.tasks(project_number(project), [waits.task])), None)
+        number = self._label_studio.project_of(project).id  # not another's that has its number now
+        task = next(iter(self._label_studio.tasks(number, [waits.task])), None)
         if target is None or task is None:
             return None
         contexts = self._predictor.contexts

@@ -1,6 +1,7 @@
 """Troubles that last: told once when they begin, not each time that they are met, and kept for `doctor` to find."""
 
 import logging
+import time
 from typing import Literal, get_args
 
 from backend.errors import BackendError
@@ -17,8 +18,9 @@ _SAID: dict[Work, str] = {
     "reconcile": "project {project} not compared with Label Studio: {error}",
     "push": "project {project}: predictions not pushed: {error}",
     "learn": "project {project} learns nothing from its approvals: {error}",
-    "gone": "{error} It is not asked for any more, and what it taught stays in the store.",
+    "gone": "{error} It is asked for once an hour, and what it taught stays in the store.",
 }
+_ASK_AGAIN = 3600.0  # seconds
 
 
 def met(store: Store, work: Work, project: str, error: BackendError) -> None:
@@ -27,6 +29,8 @@ def met(store: Store, work: Work, project: str, error: BackendError) -> None:
     That Label Studio is away or refuses the token is not logged here: its client tells, once for all projects.
     """
     said = _SAID[work].format(project=project, error=error)
+    if work == "gone":
+        store.set_note(_asked(project), str(time.time()))
     if store.note(_name(work, project)) != said:
         store.set_note(_name(work, project), said)
         if not is_outage(error):
@@ -50,9 +54,18 @@ def is_gone(store: Store, project: str) -> bool:
     """Whether Label Studio no longer had the project when it was asked for, and has not been heard to speak of it since.
 
     It may be there all the same: the token, or the Label Studio, may have been another one. So whatever is heard of it
-    (`/setup`, `/predict`, an event, `sync`) ends this.
+    (`/setup`, `/predict`, an event, `sync`) ends this, and it is asked for again, see `rests`.
     """
     return bool(store.note(_name("gone", project)))
+
+
+def rests(store: Store, project: str) -> bool:
+    """Whether a project is gone, and was asked for less than an hour ago."""
+    return is_gone(store, project) and time.time() - float(store.note(_asked(project)) or 0) < _ASK_AGAIN
+
+
+def _asked(project: str) -> str:
+    return f"gone-asked:{project}"
 
 
 def _name(work: Work, project: str) -> str:

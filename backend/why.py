@@ -17,7 +17,6 @@ from backend import revision
 from backend.errors import ImageError, LabelStudioError, NotFound, Refused
 from backend.label_studio import LabelStudio
 from backend.predictor import Predictor
-from backend.protocol import project_number
 from backend.sequences import predicted_task
 from backend.store import PredictionRecord, Store
 from backend.store.leases import held, leased
@@ -212,7 +211,8 @@ class Why:
         target = next((one for one in snapshot.config.targets if one.id == named), None)
         if target is None:
             raise NotFound("The label is not in the labeling config any more.")
-        task = next(iter(self._label_studio.tasks(project_number(record.project), [record.task])), None)
+        number = self._label_studio.project_of(record.project).id  # not another's that has its number now
+        task = next(iter(self._label_studio.tasks(number, [record.task])), None)
         if task is None:
             raise NotFound("The task is not in Label Studio any more.")
         keys = record.context[named]

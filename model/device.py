@@ -10,7 +10,7 @@ _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 class DeviceMemoryError(MemoryError):
-    """Not even one query fits into the device's memory."""
+    """Not even one picture fits into the device's memory."""
 
 
 def choose(device: str) -> torch.device:

@@ -161,8 +161,11 @@ def _left_out(found: Opened) -> Iterator[str]:
             "Lost labels on the admin page asks what they should become."
         )
     out = dropped.listed(found.store, found.key, pool)
-    if out:
-        yield f"{len(out)} taken out of use: left out."
+    returning = sum(one.returning for one in out)
+    if len(out) > returning:
+        yield f"{len(out) - returning} taken out of use: left out."
+    if returning:
+        yield f"{returning} put back and being read again: left out."
     told = {info.annotation for info in pool} | {one.annotation for one in out}
     rest = [approval for approval in found.store.approvals(found.key) if approval.annotation not in told]
     if not rest:

@@ -54,7 +54,10 @@ def main() -> None:
     try:
         app()
     except (BackendError, ValueError, OSError, MemoryError) as error:
-        said = escape(f"{error}")
+        wordless = (
+            "There is not enough memory." if isinstance(error, MemoryError) else ""
+        )  # as Python's own is
+        said = escape(f"{error}" or wordless)
         Console(stderr=True).print(
             f"[red]{type(error).__name__}:[/red] {said}", highlight=False, soft_wrap=True
         )

@@ -66,7 +66,7 @@ def list_prompts(project: Project, data_dir: DataDir = None) -> None:
         table.add_row(*row, *figures, _moment(prompt.created))
     console.print(table)
     for prompt in versions:
-        said = unfit[prompt.number] or prompt.reason
+        said = (unfit[prompt.number] if prompt.status == "active" else None) or prompt.reason
         console.print(f"{prompt.number}: {escape(said)}", highlight=False, soft_wrap=True)
     for shadow in compared:
         _tell(shadow)

@@ -9,7 +9,7 @@ from rich.progress import track
 from rich.table import Column, Table
 
 from backend.cli.main import app, console, settings_with
-from backend.errors import BadRequest, LabelConfigError, LabelStudioError, NotFound
+from backend.errors import BadRequest, LabelConfigError, LabelStudioError, NotFound, Refused
 
 _COLOURS = {"ok": "green", "note": "cyan", "warning": "yellow", "error": "red"}
 
@@ -39,7 +39,12 @@ def sync(
     for key in track(keys, "comparing", console=console, transient=True):
         try:
             learnt = backend.learner.reconcile(key)
-        except (LabelStudioError, NotFound, LabelConfigError) as error:
+        except NotFound as error:
+            named = bool(projects)
+            console.print(f"[red]project {key}:[/red]" if named else "[cyan]note:[/cyan]", escape(str(error)))
+            failed |= named
+            continue
+        except (LabelStudioError, LabelConfigError, Refused) as error:
             console.print(f"[red]project {key}:[/red] {escape(str(error))}", highlight=False)
             failed = True
             continue

@@ -80,7 +80,8 @@ class _Run:
     ) -> None:
         self._backend = backend
         self._others = others
-        self._begun: set[int] = set()
+        self._deciding = threading.Lock()  # what is run here, and what is left to a worker
+        self._here: int | None = None
         self._left: set[int] = set()
         self._numbers = [tuning.id for tuning in tunings if tuning.is_open]
         self._labels = labels
@@ -119,12 +120,21 @@ class _Run:
                 _show(bars, row, self._backend.tunings.get(number))
 
     def _stop(self, bars: Progress, rows: dict[int, TaskID]) -> None:
-        """Ask what was asked for or begun here to stop; each keeps what it needs to go on first."""
+        """Ask what was asked for or is run here to stop; each keeps what it needs to go on first."""
         bars.console.print("Stopping: what has been learned is kept ...")
-        self._left = {number for number in rows if number in self._others and number not in self._begun}
+        with self._deciding:
+            self._left = {number for number in rows if number in self._others and number != self._here}
         for number in rows.keys() - self._left:
             with suppress(Refused):  # it has ended
                 self._backend.tunings.stop(number)
+
+    def _takes(self, number: int) -> bool:
+        """Whether a tuning is to be run here now; one that a worker has is left to it."""
+        with self._deciding:
+            if number in self._left or self._backend.store.held(f"tuning:{number}"):
+                return False
+            self._here = number
+            return True
 
     def _work(self) -> None:
         from backend import jobs
@@ -133,9 +143,9 @@ class _Run:
             queue = jobs.Jobs(self._backend.settings, self._backend)
             for number in self._numbers:
                 while number not in self._left and self._backend.tunings.get(number).is_open:
-                    if not self._backend.store.held(f"tuning:{number}"):  # a worker that has it is left to it
-                        self._begun.add(number)
+                    if self._takes(number):
                         jobs.tune(self._backend, queue, number)
+                        self._here = None  # where a worker was quicker it is still open, and not run here
                     else:
                         time.sleep(_LOOK)
         except BaseException as error:  # noqa: BLE001 - told by the thread that waits for this one

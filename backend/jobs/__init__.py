@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from huey import Huey
 
 from backend import troubles
-from backend.errors import LabelConfigError, LabelStudioError, NotFound, StoreError
+from backend.errors import LabelConfigError, LabelStudioError, NotFound, Refused, StoreError
 from backend.jobs import start_training, taking_up
 from backend.jobs.lanes import QUEUE_TROUBLES, LaneConsumer, is_waiting, open_lane, stop_all
 from backend.jobs.queue_log import QueueLog
@@ -105,10 +105,10 @@ class Jobs:
         except QUEUE_TROUBLES as error:  # the next look finds what it is about
             self._queue_log.met(error)
 
-    def left_overs(self, project: str, tasks: Sequence[int], troubles: int = 0, delay: float = 0.0) -> None:
+    def left_overs(self, project: str, tasks: Sequence[int], met: int = 0, delay: float = 0.0) -> None:
         """Predict and push tasks that a request did not reach; in parts, so that workers share them."""
         for start in range(0, len(tasks), STEP_TASKS):
-            self._left_overs(project, list(tasks[start : start + STEP_TASKS]), troubles, delay=delay)
+            self._left_overs(project, list(tasks[start : start + STEP_TASKS]), met, delay=delay)
 
     def pre_annotate(self, project: str, after: int = 0, seen: int = 0, delay: float = 0.0) -> None:
         """Predict the project's unlabeled tasks ahead, those after a task's id."""
@@ -166,13 +166,13 @@ def ask_again(backend: Backend, jobs: Jobs, project: str) -> None:
 
 # -- jobs: what each does; names are stored in the queue -----------------------------------------------------------
 def learn(backend: Backend, jobs: Jobs, project: str) -> None:
-    """Apply the project's stored events in their order; those that cannot be applied yet are tried again.
+    """Apply the project's stored events in their order; what could not be applied is tried again after the others.
 
     One process at a time works on a project. Whoever finds it taken may leave: the holder looks again after it let go.
     """
     owner = uuid.uuid4().hex
     tried: set[int] = set()
-    while fresh := [event for event in backend.store.pending_events(1000, project) if event.id not in tried]:
+    while fresh := _untried(backend, project, tried):
         if jobs.stopping.is_set():  # the next worker's first look takes them up
             return
         if not backend.store.acquire(f"learn:{project}", owner, _LEARN_LEASE):
@@ -187,8 +187,14 @@ def learn(backend: Backend, jobs: Jobs, project: str) -> None:
                 tried.add(event.id)
                 if not _apply(backend, jobs, event):
                     return
+                if event.attempts and not all(one.attempts for one in _untried(backend, project, tried)):
+                    break  # what came meanwhile goes first
         finally:
             backend.store.release(f"learn:{project}", owner)
+
+
+def _untried(backend: Backend, project: str, tried: Collection[int]) -> list[Event]:
+    return [event for event in backend.store.pending_events(1000, project) if event.id not in tried]
 
 
 def _apply(backend: Backend, jobs: Jobs, event: Event) -> bool:
@@ -237,20 +243,29 @@ def reconcile(backend: Backend, jobs: Jobs, project: str) -> None:
             return
         except (LabelStudioError, LabelConfigError) as error:
             troubles.met(backend.store, "reconcile", project, error)
+        except Refused as error:  # somebody else withdraws something all the time
+            log.info("project %s: not compared with Label Studio yet: %s", project, error)
+            jobs.reconcile(project, delay=2.0)
+            return
+        except StoreError:
+            raise
+        except Exception:
+            start_training.compared(backend, jobs, project, press)  # else each look asks for another export
+            raise
     if learnt is not None:
         troubles.over(backend.store, "reconcile", project)
         _follow_up(backend, jobs, project, learnt)
     start_training.compared(backend, jobs, project, press)
 
 
-def left_overs(backend: Backend, jobs: Jobs, project: str, tasks: list[int], troubles: int = 0) -> None:
+def left_overs(backend: Backend, jobs: Jobs, project: str, tasks: list[int], met: int = 0) -> None:
     """Predict and push what a request did not reach, a few tasks at a time.
 
     Where Label Studio lets nothing be pushed for long, the next pass ahead takes over.
     """
     step = _step(backend, project, lambda: backend.pre_annotation.left_overs(project, tasks))
-    if step is None and troubles < _TROUBLES:
-        jobs.left_overs(project, tasks, troubles + 1, delay=backend.label_studio.trouble.pause)
+    if step is None and met < _TROUBLES and not troubles.is_gone(backend.store, project):
+        jobs.left_overs(project, tasks, met + 1, delay=backend.label_studio.trouble.pause)
     elif step is not None and step.more:
         jobs.left_overs(project, step.left, delay=0.0 if len(step.left) < len(tasks) else _GIVE_WAY)
 

@@ -5,7 +5,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 from backend.errors import LabelConfigError, NotFound, Refused
-from backend.jobs.lanes import is_waiting
+from backend.jobs.lanes import QUEUE_TROUBLES, is_waiting
 from backend.wiring import Backend
 
 if TYPE_CHECKING:
@@ -25,15 +25,16 @@ def pressed(backend: Backend, jobs: "Jobs", project: str) -> None:
 
 def waits(backend: Backend, project: str) -> str:
     """Which press waits for a comparison, to be asked before it is begun; "" where none does."""
-    return backend.store.note(_name(project)) or ""
+    press = backend.store.note(_name(project)) or ""
+    return "" if press == backend.store.note(_begun(project)) else press
 
 
 def compared(backend: Backend, jobs: "Jobs", project: str, press: str) -> None:
     """Begin what waited for a comparison, made or failed; a press during it waits for the next one."""
     if press:
         _begin(backend, jobs, project)
-        if waits(backend, project) == press:
-            backend.store.set_note(_name(project), "")
+        # In a note of its own: a press at this moment is not lost.
+        backend.store.set_note(_begun(project), press)
 
 
 def is_left(backend: Backend, jobs: "Jobs", project: str) -> bool:
@@ -50,9 +51,20 @@ def _begin(backend: Backend, jobs: "Jobs", project: str) -> None:
         log.info("project %s: Start training: %s", project, error)
         return
     for tuning in asked:
-        if tuning.is_open:
+        if tuning.is_open and not _has_job(jobs, tuning.id):
             jobs.tune(tuning.id)
+
+
+def _has_job(jobs: "Jobs", tuning: int) -> bool:
+    try:
+        return is_waiting(jobs.tuning, "tune", tuning)
+    except QUEUE_TROUBLES:  # it is told where the job cannot be queued either
+        return False
 
 
 def _name(project: str) -> str:
     return f"start-training:{project}"
+
+
+def _begun(project: str) -> str:
+    return f"start-training-begun:{project}"

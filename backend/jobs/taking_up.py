@@ -26,9 +26,12 @@ def everything(backend: Backend, jobs: "Jobs") -> None:
     for record in records:
         backend.pre_annotation.tidy(record.key)
     for record in records if backend.label_studio.configured else ():
-        if troubles.is_gone(backend.store, record.key):
+        if troubles.rests(backend.store, record.key):
             continue
         try:
+            if troubles.is_gone(backend.store, record.key):
+                backend.label_studio.project_of(record.key)
+                troubles.over(backend.store, "gone", record.key)
             changes(backend, jobs, record)
             troubles.over(backend.store, "look", record.key)
         except NotFound as error:

@@ -70,6 +70,7 @@ class LabelStudio(Connection):
         except LabelStudioError as error:
             if error.status != 404:
                 raise
+            self.whoami()  # raises where it is a proxy that knows no page, as while Label Studio starts
             raise NotFound(f"project {key} is no longer in Label Studio.") from error
         if info.key != key:
             raise NotFound(f"project {key} is no longer what Label Studio has under number {number}.")

@@ -2,7 +2,8 @@
 
 A comparison costs an export of the whole project. So it is made where Label Studio's cheap figures, or what its
 annotations are read by here, are others than before; and anew after an hour, whatever they are. One that could not read
-all that it found is repeated at once, and then at growing distances: what is unreadable for good would have the project exported for ever.
+all that it found is repeated at once, and then at growing distances: what is unreadable for good would have the project
+exported for ever.
 """
 
 import json

@@ -78,6 +78,7 @@ class Learner:
             Unauthorized: Label Studio refused the token.
             NotFound: the project is gone, or another one has its number.
             LabelConfigError: the stored label config cannot be read; nothing has changed.
+            Refused: somebody else withdraws approvals all the time; what was read until then is stored.
         """
         info = self._label_studio.project_of(project)
         moved = self._see_config(
@@ -222,6 +223,8 @@ class Learner:
         pinned = [(info.annotation, info.target) for info in of_it if info.pinned]
         pins.wait_for(self._store, same.project, pinned)
         self._put(replace(same, digest=""), [], known=True, tally=tally)  # still to be read
+        if self._store.drop_examples([info.key for info in of_it]):  # it was to be read again already
+            tally.changed = True
 
     def _take_up(self, project: str, exported: Iterable[Mapping[str, Any]], tally: Tally) -> None:
         """Let known approvals join pools that have room and lack them; none is waited for that cannot be read."""

@@ -1,4 +1,4 @@
-"""What learning changed: while a pass goes on, and as a value when it is over."""
+"""What learning changed: while a pass goes on, and its end, which moves the revision and gives it as a value."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -61,7 +61,10 @@ def begin(store: Store, project: str, kind: str) -> Tally:
 
 
 def conclude(store: Store, tally: Tally, *, moved: bool) -> Learnt:
-    """Move the revision once for all that changed, if it pays and something else has not moved it."""
+    """Move the revision once for all that changed, if it pays and something else has not moved it.
+
+    The note that a move is owed goes then, and up to which approval was looked at is noted.
+    """
     pays = _pays(store, tally.project, tally.before)
     if not moved and (tally.changed or pays):
         store.move_generation(tally.project)

@@ -12,7 +12,7 @@ from backend.prompts.seen import seen_by
 from backend.revision import Snapshot
 from backend.store import Approval, PromptRecord, Store
 from model.example import Prompt
-from model.gate import Incumbent, Verdict
+from model.gate import Incumbent, Use, Verdict
 from model.tuning import Tuned
 
 log = logging.getLogger(__name__)
@@ -81,19 +81,21 @@ class Beginning:
             return verdict
         return replace(verdict, incumbent_iou=None, rival_iou=None)
 
-    def objection(self, store: Store, now: Snapshot, tuned: Tuned, *, compare: bool) -> str:
+    def objection(self, store: Store, now: Snapshot, tuned: Tuned, uses: Use, *, compare: bool) -> str:
         """What the prompt in use says against a candidate, whatever was measured: half a sentence, "" for nothing.
 
         Args:
             store: where it is.
             now: the project's snapshot at the end.
             tuned: the candidate.
+            uses: how it is used.
             compare: whether the candidate has to be compared with it.
         """
         record = now.prompts.get(self.target)
         if record is None:
             return ""
-        if (prompt := _tensors(store, record)) is not None and _are_same(prompt, tuned):
+        prompt = _tensors(store, record)
+        if prompt is not None and record.uses == uses and _are_same(prompt, tuned):
             return f"it is the very same as prompt {record.number}, which is in use"
         if compare and record.number != self.in_use:
             return f"prompt {record.number} came into use meanwhile, and it was not compared with that"
@@ -111,4 +113,9 @@ def _tensors(store: Store, record: PromptRecord) -> Prompt | None:
 
 
 def _are_same(prompt: Prompt, tuned: Tuned) -> bool:
-    return np.array_equal(prompt.image, tuned.image) and np.array_equal(prompt.mask, tuned.mask)
+    """Whether they show the same: the size of objects decides what is too small to be one."""
+    return (
+        np.array_equal(prompt.image, tuned.image)
+        and np.array_equal(prompt.mask, tuned.mask)
+        and prompt.object_side == tuned.object_side
+    )

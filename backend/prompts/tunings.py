@@ -15,7 +15,7 @@ from backend.label_config import Target
 from backend.prompts.judging import EVERYTHING, blind_iou, decide
 from backend.prompts.meanwhile import Beginning
 from backend.prompts.seen import note_tasks
-from backend.prompts.watching import Watch
+from backend.prompts.watching import STOPPED, Watch
 from backend.revision import Snapshot
 from backend.settings import Settings
 from backend.store import ExampleInfo, PromptRecord, Store, TuningRecord
@@ -32,7 +32,6 @@ log = logging.getLogger(__name__)
 MOST = 64
 """Examples that a tuning takes, the newest ones."""
 
-_STOPPED = "Stopped by hand; it can go on from where it is."
 _STARTS = 4  # a tuning that ended its worker so often without getting further is given up
 
 
@@ -124,7 +123,7 @@ class Tunings:
             raise Refused(f"Tuning {number} is {tuning.status}: there is nothing to stop.")
         self._store.prompts.ask_stop(number)
         if tuning.status == "queued":
-            self._close(tuning, "stopped", _STOPPED if tuning.started else "Stopped before it ran.")
+            self._close(tuning, "stopped", STOPPED if tuning.started else "Stopped before it ran.")
         return self.get(number)
 
     def resume(self, number: int) -> TuningRecord:
@@ -168,7 +167,7 @@ class Tunings:
         if not tuning.is_open:
             return Ended(tuning)
         if tuning.stop:
-            return self._close(tuning, "stopped", _STOPPED)
+            return self._close(tuning, "stopped", STOPPED)
         starts = int(self._store.note(f"tuning-starts:{number}") or 0) + 1
         if starts > _STARTS:
             return self._close(tuning, "failed", f"The worker ended {_STARTS} times without getting further.")
@@ -243,7 +242,9 @@ class Tunings:
         snapshot, gate = self._snapshot(tuning.project), self._settings.tune_gate
         verdict, now = beginning.still(judged.verdict, snapshot), time.time()
         withdrawn = beginning.withdrawn(self._store, snapshot)
-        objection = beginning.objection(self._store, snapshot, judged.tuned, compare=gate > EVERYTHING)
+        objection = beginning.objection(
+            self._store, snapshot, judged.tuned, verdict.uses, compare=gate > EVERYTHING
+        )
         if withdrawn:
             objection = f"{len(withdrawn)} of its examples were withdrawn meanwhile"
         passed, reason = decide(verdict, blind, gate, objection, is_known=beginning.is_known)
@@ -313,7 +314,8 @@ class Tunings:
     def _settings_now(self) -> str:
         """The settings that a prompt and its judgement depend on."""
         now = self._settings
-        return f"{now.tune_steps} {now.tune_gate} {now.shots} {now.ensemble} {now.zoom} {now.edges}"
+        judged = f"{now.tune_steps} {now.tune_gate} {now.shots} {now.ensemble} {now.zoom} {now.edges}"
+        return f"{judged} {now.sequence_key} {now.frame_key}"  # near frames are examples that it must beat
 
     def _is_due(self, project: str) -> bool:
         record = self._store.project(project)

@@ -9,6 +9,9 @@ from backend.store import Store, TuningRecord
 from backend.store.records import TuningStatus
 from model.tuning import TuningProgress
 
+STOPPED = "Stopped by hand; it can go on from where it is."
+"""Reason of a tuning that somebody stopped after it had begun."""
+
 NOTE_EVERY = 1.0
 """Seconds between two records of progress, and so the longest that a stop goes unheard."""
 
@@ -48,7 +51,7 @@ class Watch:
             now = self._store.prompts.tuning(self._tuning.id)
             if now is None or now.stop:
                 self._keep(progress, saved=True)
-                self.ended = ("stopped", "Stopped by hand; it can go on from where it is.")
+                self.ended = ("stopped", STOPPED)
                 return False
             self._keep(progress, saved=time.monotonic() - self._saved >= SAVE_EVERY)
         if not self._keep_going():

@@ -40,6 +40,7 @@ class FakeLabelStudio(LoopbackServer):
         self.projects: dict[int, dict[str, Any]] = {}
         self.tasks: dict[int, dict[str, Any]] = {}
         self.annotations: dict[int, dict[str, Any]] = {}
+        self._newest = 0  # annotation: no id is given twice, also where it was deleted
         self.stored_predictions: dict[int, dict[str, Any]] = {}
         self.backends: list[dict[str, Any]] = []
         self.webhooks: dict[int, dict[str, Any]] = {}
@@ -79,7 +80,7 @@ class FakeLabelStudio(LoopbackServer):
         return number
 
     def annotate(self, task: int, result: list[Any], **fields: Any) -> int:
-        number = max(self.annotations, default=0) + 1
+        number = self._newest = max(self._newest, *self.annotations, 0) + 1
         now = self._now()
         self.annotations[number] = {
             "id": number, "task": task, "project": self.tasks[task]["project"], "result": result, "completed_by": 1,

@@ -3,12 +3,15 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from backend.learner import withdrawn
+from backend.store.leases import held
 from model.device import DeviceMemoryError
 from tests.backend.stage import Run, Stage, blob, brush
 
@@ -162,16 +165,36 @@ def test_sync_makes_the_examples_equal_to_label_studio_s(
     assert stage.pool == []
 
 
-def test_sync_of_projects_of_which_one_is_gone_does_the_others_and_fails(
+def test_sync_of_all_projects_notes_that_one_is_gone_and_does_the_others(
     run: Run, label_studio_in_environment: Stage
 ) -> None:
+    """Once a project was deleted it failed for ever."""
     stage = label_studio_in_environment
     stage.approve(1)
     stage.backend.store.put_label_config("99.1700000000", "<View/>", "f")
     code, out, _ = run("sync")
-    assert code == 1
-    assert "project 99.1700000000:" in out
+    assert code == 0
+    assert "note: project 99.1700000000 is no longer in Label Studio." in out
     assert stage.key in out
+    code, _, err = run("sync", "99")
+    assert code == 1
+    assert "/api/projects/99/" in err
+
+
+def test_sync_of_projects_of_which_one_cannot_be_compared_does_the_others_and_fails(
+    run: Run, label_studio_in_environment: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where somebody else withdrew approvals at that moment it ended in the middle."""
+    monkeypatch.setattr(withdrawn, "held", partial(held, patience=0.1))
+    stage = label_studio_in_environment
+    stage.label_studio.withdraw(stage.approve(1))
+    number = stage.label_studio.add_project()
+    other = stage.backend.label_studio.project(number).key
+    stage.backend.store.acquire(f"changing:withdrawn:{stage.key}", "another", 3600)
+    code, out, _ = run("sync", str(stage.project), str(number))
+    assert code == 1
+    assert f"project {stage.key}: Somebody else withdraws approvals at this moment; try again." in out
+    assert other in out
 
 
 def test_sync_says_what_is_missing(
@@ -256,3 +279,15 @@ def test_too_little_memory_is_said_without_a_traceback(
     code, _, err = run("evaluate", str(data_set), "--shots", "1")
     assert code == 1
     assert "cpu has not enough memory for even one query" in err
+
+
+def test_python_s_own_lack_of_memory_which_says_nothing_is_put_into_words(
+    run: Run, data_set: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_large(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("model.segmenter.Segmenter.segment", too_large)
+    monkeypatch.setattr("model.segmenter.Segmenter.maps", too_large)
+    code, _, err = run("evaluate", str(data_set), "--shots", "1")
+    assert (code, err.strip()) == (1, "MemoryError: There is not enough memory.")

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
+from backend import dropped
 from backend.cli import example_folder
 from backend.errors import BadRequest, Refused
 from backend.store.pictures import unpack_image
@@ -238,6 +239,14 @@ def test_what_left_a_full_pool_is_not_said_to_have_no_mask(
 def test_what_was_taken_out_of_use_is_said_to_be(run: Run, learned: Stage, tmp_path: Path) -> None:
     run("examples", "drop", str(learned.project), learned.backend.store.pool(learned.key)[0].key)
     assert exported(run, learned, tmp_path / "out") == ["1 taken out of use: left out."]
+
+
+def test_what_was_put_back_is_said_to_be_read_again(run: Run, learned: Stage, tmp_path: Path) -> None:
+    """It was said to be taken out of use still."""
+    key = learned.backend.store.pool(learned.key)[0].key
+    run("examples", "drop", str(learned.project), key)
+    dropped.put_back(learned.backend.store, learned.key, key)
+    assert exported(run, learned, tmp_path / "out") == ["1 put back and being read again: left out."]
 
 
 def test_masks_of_a_lost_label_are_said_to_be_left_out(run: Run, learned: Stage, tmp_path: Path) -> None:

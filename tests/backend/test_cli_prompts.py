@@ -116,6 +116,18 @@ def test_an_active_one_whose_label_is_gone_is_said_not_to_be_used(run: Run, adde
     assert "not in the labeling config" in re.sub(r"[\s│]+", " ", out)
 
 
+def test_of_one_that_is_not_in_use_the_reason_stands_though_its_label_is_gone(
+    run: Run, judged: Stage
+) -> None:
+    """Nobody would use it either way; what the gate measured is what there is to read."""
+    project = judged.label_studio.projects[judged.project]
+    project["label_config"] = project["label_config"].replace("cell", "nucleus")
+    judged.setup()
+    code, out, _ = run("prompts", "list", str(judged.project))
+    assert code == 0
+    assert out.splitlines()[-1] == f"1: {judged.prompts[0].reason}"
+
+
 @pytest.mark.parametrize(
     "command", [("show", "1", "7"), ("activate", "1", "7"), ("export", "1", "7", "file"), ("list", "999"),
                 ("rollback", "1"), ("rollback", "1", "--label", "none"), ("import", "1", "no file")]

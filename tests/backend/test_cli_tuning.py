@@ -240,6 +240,55 @@ def test_ctrl_c_leaves_what_somebody_else_asked_for_to_its_worker(
     assert "--resume" not in out
 
 
+def test_ctrl_c_in_the_moment_in_which_one_is_begun_here_stops_it(
+    stage: Stage, project: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was left to its worker, and run to its end here all the same."""
+    (tuning,) = stage.backend.tunings.ask(stage.key, "schedule")
+    run = command._Run(stage.backend, [tuning], {tuning.id: "cell"}, {tuning.id})
+    held, tune = stage.backend.store.held, jobs.tune
+    with command._bars() as bars:
+        stop = threading.Thread(
+            target=run._stop, args=(bars, {tuning.id: bars.add_task("cell", measured="", left="")})
+        )
+
+        def interrupted(name: str) -> bool:
+            stop.start()
+            stop.join(0.3)
+            return held(name)
+
+        def begin(*given: Any) -> None:
+            stop.join(300)
+            tune(*given)
+
+        monkeypatch.setattr(stage.backend.store, "held", interrupted)
+        monkeypatch.setattr(jobs, "tune", begin)
+        run._work()
+    assert [(one.status, one.started) for one in stage.tunings] == [("stopped", None)]
+
+
+def test_one_that_a_worker_was_quicker_to_take_is_not_stopped(
+    stage: Stage, project: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tuning,) = stage.backend.tunings.ask(stage.key, "schedule")
+    run = command._Run(stage.backend, [tuning], {tuning.id: "cell"}, {tuning.id})
+    held, looks = stage.backend.store.held, iter(range(1000))
+    with command._bars() as bars, leased(stage.backend.store, f"tuning:{tuning.id}", 600):
+
+        def looked(name: str) -> bool:
+            if (look := next(looks)) == 1:
+                stop.start()
+            return look > 0 and held(name)
+
+        stop = threading.Thread(
+            target=run._stop, args=(bars, {tuning.id: bars.add_task("cell", measured="", left="")})
+        )
+        monkeypatch.setattr(stage.backend.store, "held", looked)
+        run._work()
+        stop.join(300)
+    assert [(one.status, one.stop) for one in stage.tunings] == [("queued", False)]
+
+
 def test_resume_goes_on_with_the_older_one_where_that_is_open(run: Run, stage: Stage, project: str) -> None:
     """The newest one, stopped as well, was taken, and refused since another one of its label was open."""
     tunings = stage.backend.tunings

@@ -252,3 +252,21 @@ def test_another_label_of_an_annotation_that_is_to_be_read_stays_out(stage: Stag
     stage.backend.learner.reconcile(stage.key)
     assert [info.key for info in stage.backend.store.pool(stage.key)] == [second]
     assert [one["key"] for one in gone(stage)] == [first]
+
+
+def test_a_comparison_in_the_middle_of_putting_back_brings_it_back_too(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It left out what was still noted as out, and then nothing was to be read any more."""
+    annotation = stage.approve(1)
+    key = example_of(stage, annotation).info.key
+    drop(stage, key)
+
+    def compared_at_once(*given: Any) -> None:
+        reading_again.read_again(*given)
+        stage.backend.learner.reconcile(stage.key)
+
+    monkeypatch.setattr(dropped, "read_again", compared_at_once)
+    put_back(stage, key)
+    stage.work()
+    assert (stage.pool, gone(stage)) == ([annotation], [])

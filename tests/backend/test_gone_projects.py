@@ -2,11 +2,15 @@
 
 import re
 import time
+from collections.abc import Callable
 from html import unescape
+from types import SimpleNamespace
 
 import pytest
 
+from backend import troubles
 from backend.doctor import Finding, examine
+from tests.backend.loopback import Answer
 from tests.backend.stage import Run, Stage
 
 
@@ -92,6 +96,33 @@ def test_a_project_that_is_heard_of_again_is_looked_at_again(taught: Stage, how:
     assert asked(taught) > before
 
 
+def test_a_project_that_is_gone_is_asked_for_again_after_an_hour(
+    taught: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = taught.label_studio.projects.pop(taught.project)
+    look(taught)
+    monkeypatch.setattr("backend.troubles.time", SimpleNamespace(time=lambda: time.time() + 3601))
+    look(taught)
+    assert troubles.is_gone(taught.backend.store, KEY)
+    before = asked(taught)
+    look(taught)
+    assert asked(taught) == before, "for another hour"
+    taught.label_studio.projects[taught.project] = there
+    monkeypatch.setattr("backend.troubles.time", SimpleNamespace(time=lambda: time.time() + 7300))
+    look(taught)
+    assert not troubles.is_gone(taught.backend.store, KEY)
+
+
+def test_a_proxy_that_knows_no_page_while_label_studio_starts_does_not_end_a_project(taught: Stage) -> None:
+    taught.jobs.pre_annotate(KEY)
+    taught.label_studio.failures += [Answer(404, b"404 page not found")] * 100
+    taught.work()
+    look(taught)
+    taught.label_studio.failures.clear()
+    assert not troubles.is_gone(taught.backend.store, KEY)
+    assert "pre_annotate" in taught.work(later=True)
+
+
 def test_a_new_project_under_the_number_of_one_that_is_gone_is_another_one(taught: Stage) -> None:
     """The old one was given the new one's title at each look."""
     taught.label_studio.projects[taught.project] |= {"created_at": "2026-02-02T00:00:00Z", "title": "Another"}
@@ -104,13 +135,43 @@ def test_a_new_project_under_the_number_of_one_that_is_gone_is_another_one(taugh
     assert [info.task for info in taught.backend.store.pool(KEY)] == [1]
 
 
-def test_a_pass_over_the_tasks_of_a_project_that_is_gone_ends(taught: Stage) -> None:
-    """It was tried again every fifteen seconds, for ever."""
+@pytest.mark.parametrize("order_by_score", [False, True])
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_pass_over_the_tasks_of_a_project_that_is_gone_ends(
+    staging: Callable[..., Stage], order_by_score: bool, replaced: bool
+) -> None:
+    """It was tried again every fifteen seconds, for ever; and with ORDER_BY_SCORE still so when it no longer was."""
+    taught = staging(order_by_score=order_by_score)
+    taught.setup()
+    taught.approve(1)
     taught.jobs.pre_annotate(KEY)
-    delete(taught)
+    if replaced:
+        taught.label_studio.projects[taught.project]["created_at"] = "2026-02-02T00:00:00Z"
+    else:
+        delete(taught)
     assert taught.work() == ["pre_annotate"]
     assert taught.jobs.depths()["predictions"] == 0
     assert "data-refresh" not in taught.client.get(f"/projects/{KEY}/tasks?done=refreshing").text
+
+
+def test_tasks_that_a_request_did_not_reach_in_a_project_that_is_gone_are_tried_once(taught: Stage) -> None:
+    """Each eight of them were tried forty times."""
+    tasks = taught.blobs(9, first=10)
+    taught.jobs.left_overs(KEY, tasks)
+    delete(taught)
+    assert taught.work() == ["left_overs", "left_overs"]
+    assert taught.jobs.depths()["predictions"] == 0
+
+
+def test_why_is_not_measured_on_a_task_of_another_project_that_has_the_number_now(taught: Stage) -> None:
+    taught.approve(2)
+    (task,) = taught.blobs(1, first=10)
+    taught.predict(task)
+    taught.backend.why.ask(KEY, task)
+    taught.label_studio.projects[taught.project]["created_at"] = "2026-02-02T00:00:00Z"
+    taught.backend.why.measure(KEY, lambda: None)
+    _, known = taught.backend.why.of(KEY, task)
+    assert "no longer what Label Studio has under number 1" in known[taught.target].reason
 
 
 GONE = "'Project 1' is no longer in Label Studio; its examples stay in the store, unused"

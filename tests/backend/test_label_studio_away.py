@@ -229,7 +229,7 @@ def test_in_the_middle_of_a_reconcile(
     assert lines(caplog) == [line]
 
 
-def test_events_keep_their_order_while_their_images_cannot_be_had(
+def test_events_wait_while_their_images_cannot_be_had_and_none_is_given_up(
     ready: Stage, fake_label_studio: FaultyLabelStudio, caplog: pytest.LogCaptureFixture
 ) -> None:
     """After eight tries they were given up, and what came after them was tried as often."""

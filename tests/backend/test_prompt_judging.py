@@ -1,9 +1,11 @@
 """The gate's decision as arithmetic: better than what is in use, better than who never looks, on what still stands."""
 
+import cv2
 import numpy as np
 import pytest
 
 from backend.prompts.judging import blind_iou, decide
+from model.evaluation import iou
 from model.example import Example
 from model.gate import Verdict
 
@@ -57,6 +59,23 @@ def test_thin_and_small_masks_that_lie_anywhere_are_not_found_without_looking(
     assert blind < 0.1
     passed, reason = decide(Verdict(16, 0.60, 0.85, 0.80), blind, 0.0)
     assert passed, reason
+
+
+@pytest.mark.parametrize("thick", [3, 5])
+def test_thin_masks_that_lie_in_nearly_the_same_place_are_found_without_looking(thick: int) -> None:
+    """Diagonal lines, moved by up to four pixels: what of them is compared must not depend on where cells begin."""
+    random = np.random.default_rng(0)
+    examples = []
+    for _ in range(16):
+        mask = np.zeros((640, 640), np.uint8)
+        right, down = random.integers(-4, 5, 2).tolist()
+        cv2.line(mask, (60 + right, 80 + down), (560 + right, 500 + down), 1, thick)
+        examples.append(example(mask.astype(bool)))
+    masks = np.stack([one.mask for one in examples])
+    total = masks.sum(axis=0)
+    whole = np.mean([iou((total - mask) * 2 > len(masks) - 1, mask) for mask in masks])
+    assert blind_iou(examples) == pytest.approx(whole, abs=0.05)
+    assert whole > 0.4
 
 
 def test_thin_masks_that_always_lie_in_the_same_place_are_found_without_looking() -> None:

@@ -137,6 +137,11 @@ def test_nothing_goes_that_was_not_compared_with_the_export_since(stored: Stage)
     """An approval that was never told of is found by the comparison, and only then."""
     store = stored.backend.store
     assert kept_after_tidying(stored) == ["r3", "r2", "r1"]
+    for revision, ago in [("r-1", 20 * DAY), ("r0", 19 * DAY)]:
+        predicted(stored, 1, revision, ago)
+    assert kept_after_tidying(stored) == ["r3", "r2", "r1", "r0"], (
+        "but for an annotation that can never be read"
+    )
     store.mark_reconciled(stored.key, time.time() - 2.5 * DAY, "")
     assert kept_after_tidying(stored) == ["r3", "r2", "r1"]
     store.mark_reconciled(stored.key, time.time() - 1.5 * DAY, "")

@@ -186,6 +186,21 @@ def test_a_task_that_is_gone_is_missed(two: Stage) -> None:
     assert ([pair.task for pair in newest(two).pairs], newest(two).missed) == ([second.task], 1)
 
 
+def test_a_task_of_another_project_that_has_the_number_now_is_missed(
+    two: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    start(two, 1)
+    submit(two, 11)
+    learn(two)
+    key, project = two.key, two.label_studio.projects[two.project]
+    created = project["created_at"]
+    project["created_at"] = "2026-02-02T00:00:00Z"
+    assert two.backend.shadowing.step(key, lambda: True)
+    project["created_at"] = created
+    assert (newest(two).waiting, newest(two).pairs, newest(two).missed) == ((), (), 1)
+    assert "no longer what Label Studio has under number 1" in caplog.text
+
+
 def test_what_goes_wrong_unforeseen_is_not_tried_for_ever(
     two: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -203,6 +218,11 @@ def test_what_goes_wrong_unforeseen_is_not_tried_for_ever(
         return real(*given)
 
     monkeypatch.setattr(two.backend.predictor, "shown", shown)
+    two.jobs.look()
+    two.work()
+    assert ([waits.task for waits in newest(two).waiting], newest(two).missed) == ([second.task], 1), (
+        "a broken device costs one at a look, not all that wait"
+    )
     two.jobs.look()
     two.work()
     found = newest(two)

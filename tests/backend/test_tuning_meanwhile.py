@@ -10,6 +10,7 @@ import pytest
 from backend import dropped
 from backend.prompts.meanwhile import Beginning
 from backend.store import Approval
+from backend.store.tensors import pack_prompt, unpack_prompt
 from model.gate import GatedTuning, Verdict
 from tests.backend.stage import Stage, blob, brush
 from tests.backend.test_prompts import add
@@ -114,15 +115,23 @@ def test_what_is_the_same_as_what_is_in_use_does_not_come_into_use_again(staging
     assert tune(stage).status == "active", "what is not in use can come into use again"
 
 
-def test_a_prompt_in_use_that_cannot_be_read_is_no_obstacle(staging: Staging) -> None:
-    """Predictions go by examples then, so the gate does, too."""
+@pytest.mark.parametrize("change", ["object_side", "uses"])
+def test_one_that_differs_in_how_it_is_used_is_not_the_very_same(staging: Staging, change: str) -> None:
+    """An old prompt does not say how small its objects are, and loses them until the label is tuned once more."""
     stage = staging(tune_steps=1, tune_gate=-1.0)
     approved(stage, 5)
-    add(stage, activate=True)
-    stage.backend.store.prompts.add_prompt(stage.prompts[0], b"damaged", activate=True)
-    assert stage.setup().endswith("-p2")
-    candidate = tune(stage)
-    assert (candidate.status, candidate.figures["incumbent_iou"]) == ("active", None)
+    kept = tune(stage)
+    content = stage.backend.store.prompts.prompt_content(stage.key, 1)
+    assert content is not None
+    if change == "uses":
+        kept = replace(kept, uses="both" if kept.uses == "prompt" else "prompt")
+    else:
+        file = unpack_prompt(content)
+        card = replace(file.card, figures={**file.card.figures, "object_side": None})
+        content = pack_prompt(replace(file, card=card))
+    stage.backend.store.prompts.add_prompt(kept, content, activate=True)
+    assert tune(stage).status == "active"
+    assert tune(stage).status == "candidate", "now it is"
 
 
 # -- what its examples say -----------------------------------------------------------------------------------------

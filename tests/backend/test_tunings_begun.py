@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from backend.errors import NotFound
+from backend.errors import NotFound, StoreError
+from backend.jobs import start_training
 from backend.store import TuningRecord
 from tests.backend.loopback import Answer
 from tests.backend.stage import Stage, blob, brush, reconcile
@@ -68,8 +69,9 @@ def test_start_training_with_the_examples_of_the_last_tuning_begins_none(
 def test_other_settings_are_news(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     approved(stage, 4)
     press(stage)
-    changes = [("tune_steps", 5), ("tune_gate", 0.5), ("shots", 3), ("ensemble", "both"), ("zoom", "off")]
-    for name, value in [*changes, ("edges", "off")]:
+    changes: dict[str, object] = {"tune_steps": 5, "tune_gate": 0.5, "shots": 3, "ensemble": "both"}
+    changes |= {"zoom": "off", "edges": "off", "sequence_key": "clip", "frame_key": "number"}
+    for name, value in changes.items():
         with monkeypatch.context() as changed:
             changed.setattr(stage.settings, name, value)
             (asked,) = for_news(stage)
@@ -190,6 +192,36 @@ def test_pressed_while_a_comparison_is_made_the_next_one_counts(
     assert begun(stage) == [("Start training", "queued", 0)]
 
 
+def test_pressed_the_moment_that_the_one_before_is_noted_as_begun_it_is_not_forgotten(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    approved(stage, 4)
+    start_training.pressed(stage.backend, stage.jobs, stage.key)
+    first, set_note = start_training.waits(stage.backend, stage.key), stage.backend.store.set_note
+
+    def press_meanwhile(name: str, value: str) -> None:
+        if name.startswith("start-training"):
+            monkeypatch.undo()
+            start_training.pressed(stage.backend, stage.jobs, stage.key)
+        set_note(name, value)
+
+    monkeypatch.setattr(stage.backend.store, "set_note", press_meanwhile)
+    start_training.compared(stage.backend, stage.jobs, stage.key, first)
+    second = start_training.waits(stage.backend, stage.key)
+    assert second not in ("", first)
+    start_training.compared(stage.backend, stage.jobs, stage.key, second)
+    assert start_training.waits(stage.backend, stage.key) == ""
+
+
+def test_a_tuning_that_waits_has_one_job_however_often_it_is_pressed(stage: Stage) -> None:
+    approved(stage, 4)
+    for _ in range(3):
+        stage.event("START_TRAINING")
+        stage.work()
+    (tuning,) = stage.tunings
+    assert [job.args for job in stage.jobs.tuning.pending() if job.name == "tune"] == [(tuning.id,)]
+
+
 def test_a_press_that_the_worker_died_over_is_taken_up_by_the_next_look(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,6 +237,45 @@ def test_a_press_that_the_worker_died_over_is_taken_up_by_the_next_look(
     assert begun(stage) == [("Start training", "queued", 0)]
     stage.jobs.look()
     assert "reconcile" not in stage.work()
+
+
+def test_a_press_whose_comparison_fails_unforeseen_asks_for_no_other_at_each_look(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The project was exported every minute, for ever."""
+    approved(stage, 4)
+    reconcile(stage)
+
+    def fail(_project: str) -> None:
+        raise RuntimeError("What nobody has thought of.")
+
+    monkeypatch.setattr(stage.backend.learner, "reconcile", fail)
+    stage.event("START_TRAINING")
+    with pytest.raises(AssertionError, match="nobody has thought of"):
+        stage.work()
+    stage.failed.clear()
+    assert begun(stage) == [("Start training", "queued", 0)]
+    stage.jobs.look()
+    assert "reconcile" not in stage.work()
+
+
+def test_a_press_waits_while_the_store_cannot_be_used(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    approved(stage, 4)
+    reconcile(stage)
+
+    def fail(_project: str) -> None:
+        raise StoreError("The disk is full.")
+
+    stage.event("START_TRAINING")
+    with monkeypatch.context() as full:
+        full.setattr(stage.backend.learner, "reconcile", fail)
+        with pytest.raises(AssertionError, match="disk is full"):
+            stage.work()
+    stage.failed.clear()
+    assert stage.tunings == []
+    stage.jobs.look()
+    stage.work()
+    assert begun(stage) == [("Start training", "queued", 0)]
 
 
 def test_a_look_does_not_ask_for_a_comparison_that_waits_or_is_made(stage: Stage) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from backend import reading_again
 from backend.errors import ImageError, Unreachable
 from tests.backend.fake_label_studio import LABEL_CONFIG
 from tests.backend.stage import Stage, blob, brush, example_of, half, mask_taught, reconcile
@@ -48,6 +49,19 @@ def test_once_a_correction_is_given_up_the_mask_that_it_corrects_teaches_no_long
     reconcile(stage)
     assert (mask_taught(stage, annotation) == half(mask)).all()
     assert example_of(stage, annotation).info.pinned
+
+
+def test_so_it_is_where_the_annotation_was_to_be_read_again_already(
+    stage: Stage, unreadable: Callable[..., None]
+) -> None:
+    annotation = stage.approve(1)
+    reading_again.read_again(stage.backend.store, stage.key, [annotation])
+    unreadable()
+    stage.correct(annotation, brush(half(blob(1)[1])))
+    while stage.backend.store.pending_events():
+        stage.work(later=True)
+    reconcile(stage)
+    assert stage.pool == []
 
 
 def test_a_correction_that_no_event_told_of_is_no_other(

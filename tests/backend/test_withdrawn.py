@@ -1,12 +1,14 @@
 """What was deleted or skipped stays away, in whatever order Label Studio tells of it and whoever reads it meanwhile."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from backend.learner import Learnt, withdrawn
+from backend.store.leases import held
 from tests.backend.redis_server import RedisServer
 from tests.backend.stage import Stage, blob, brush, half, mask_taught, now, reconcile
 
@@ -312,6 +314,24 @@ def test_what_waits_for_its_image_is_given_up_where_the_export_has_it_skipped(st
     stage.work(later=True)
     assert stage.pool == []
     assert stage.backend.store.pending_events() == []
+
+
+# -- while somebody else withdraws ---------------------------------------------------------------------------------
+def test_a_comparison_that_may_not_withdraw_yet_is_made_again_soon(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It failed with a traceback, and what it had found waited for the next hour."""
+    monkeypatch.setattr(withdrawn, "held", partial(held, patience=0.1))
+    annotation = stage.approve(1)
+    stage.label_studio.withdraw(annotation)
+    note = f"changing:withdrawn:{stage.key}"
+    stage.backend.store.acquire(note, "another", 3600)
+    stage.jobs.reconcile(stage.key)
+    stage.work()
+    assert stage.pool == [annotation]
+    stage.backend.store.release(note, "another")
+    assert "reconcile" in stage.work(later=True)
+    assert stage.pool == []
 
 
 # -- the note -------------------------------------------------------------------------------------------------------

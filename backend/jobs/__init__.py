@@ -382,8 +382,8 @@ def _step(backend: Backend, project: str, work: Callable[[], Step]) -> Step | No
     except LabelStudioError as error:
         troubles.met(backend.store, "push", project, error)
         return None
-    except StoreError:
-        log.exception("project %s: step failed", project)
+    except StoreError as error:
+        log.error("project %s: step failed: %s", project, error)
         return None
     troubles.over(backend.store, "push", project)
     backend.metrics.pushed.labels(project).inc(step.pushed)

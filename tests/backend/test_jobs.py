@@ -259,7 +259,8 @@ def test_a_pass_ahead_goes_on_later_where_label_studio_or_the_store_did_not_let_
     monkeypatch.setattr(stage.backend.pre_annotation, "step", broken)
     stage.jobs.pre_annotate(stage.key)
     stage.work()
-    assert "step failed" in caplog.text
+    assert "step failed: The disk is full." in caplog.text
+    assert "Traceback" not in caplog.text
     monkeypatch.undo()
     stage.work(later=True)
     assert [row["task"] for row in stage.label_studio.stored_predictions.values()] == [task]

@@ -12,6 +12,7 @@ from backend.cli import main
 from backend.label_studio.connection import Connection
 from tests.backend.fake_label_studio import FakeLabelStudio
 from tests.backend.loopback import FakeBucket
+from tests.backend.redis_server import RedisServer
 from tests.backend.served import Served
 from tests.backend.stage import PATIENCE, Run, Stage, staged, write_random_checkpoint
 
@@ -68,6 +69,17 @@ def staging(
             return opened.enter_context(staged(fake_label_studio, **fields))
 
         yield make
+
+
+@pytest.fixture(params=["sqlite", pytest.param("redis", marks=pytest.mark.redis)])
+def either(request: pytest.FixtureRequest, staging: Callable[..., Stage], tmp_path: Path) -> Iterator[Stage]:
+    """A stage on each engine."""
+    if request.param == "sqlite":
+        yield staging()
+        return
+    request.getfixturevalue("redis_installed")
+    with RedisServer(tmp_path / "redis") as server:
+        yield staging(redis_url=server.url)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Why this mask, measured: what each part behind a prediction did for it, by the API and the page, in either store."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from backend import revision, why
 from backend.store.pictures import unpack_mask
 from model.device import DeviceMemoryError
 from model.segmenter import Query
-from tests.backend.redis_server import RedisServer
 from tests.backend.stage import Stage, blob, brush, by_colour, half, iou, write_random_checkpoint
 from tests.backend.test_page import said, show
 from tests.backend.test_prompts import add
@@ -81,17 +80,6 @@ def taught(stage: Stage, wrong: Sequence[int] = (), count: int = 3) -> int:
     stage.predict(task)
     assert len(behind(stage, task)) == count
     return task
-
-
-@pytest.fixture(params=["sqlite", pytest.param("redis", marks=pytest.mark.redis)])
-def either(request: pytest.FixtureRequest, staging: Staging, tmp_path: Path) -> Iterator[Stage]:
-    """A stage on each engine."""
-    if request.param == "sqlite":
-        yield staging()
-        return
-    request.getfixturevalue("redis_installed")
-    with RedisServer(tmp_path / "redis") as server:
-        yield staging(redis_url=server.url)
 
 
 # -- figures -------------------------------------------------------------------------------------------------------

@@ -1,31 +1,18 @@
 """What was deleted or skipped stays away, in whatever order Label Studio tells of it and whoever reads it meanwhile."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from backend.learner import Learnt, withdrawn
 from backend.store.leases import held
-from tests.backend.redis_server import RedisServer
 from tests.backend.stage import Stage, blob, brush, half, mask_taught, now, reconcile
 
 Staging = Callable[..., Stage]
 Happens = Callable[[], object]
 WAYS = pytest.mark.parametrize("how", ["deleted", "skipped", "task deleted"])
-
-
-@pytest.fixture(params=["sqlite", pytest.param("redis", marks=pytest.mark.redis)])
-def either(request: pytest.FixtureRequest, staging: Staging, tmp_path: Path) -> Iterator[Stage]:
-    """A stage on each engine."""
-    if request.param == "sqlite":
-        yield staging()
-        return
-    request.getfixturevalue("redis_installed")
-    with RedisServer(tmp_path / "redis") as server:
-        yield staging(redis_url=server.url)
 
 
 def submitted(stage: Stage, seed: int, *, tell: bool = False) -> int:

@@ -20,9 +20,7 @@ NEAR = 8.0
 _PREDICTED = "predicted"  # within the key of an example that nobody has approved
 
 _FILE = re.compile(r"\.[A-Za-z]\w{1,4}$")  # signatures may hold dots too, and are longer
-_BEHIND_A_FILE = re.compile(
-    r"(\.[A-Za-z]\w*)[?#].*", re.DOTALL
-)  # what an address says there: a signature, a version
+_BEHIND_A_FILE = re.compile(r"(\.[A-Za-z]\w*)[?#].*", re.DOTALL)  # as a signature or a version in an address
 
 
 @dataclass(frozen=True)

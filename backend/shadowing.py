@@ -97,8 +97,7 @@ class Shadowing:
             return None  # it was withdrawn meanwhile
         snapshot = self._before(shadow, waits, revision.take(self._store, project, self._checkpoint))
         target = next((one for one in snapshot.config.targets if one.id == shadow.target), None)
-        number = self._label_studio.project_of(project).id  # not another's that has its number now
-        task = next(iter(self._label_studio.tasks(number, [waits.task])), None)
+        task = self._label_studio.task_of(project, waits.task)
         if target is None or task is None:
             return None
         contexts = self._predictor.contexts

@@ -211,8 +211,7 @@ class Why:
         target = next((one for one in snapshot.config.targets if one.id == named), None)
         if target is None:
             raise NotFound("The label is not in the labeling config any more.")
-        number = self._label_studio.project_of(record.project).id  # not another's that has its number now
-        task = next(iter(self._label_studio.tasks(number, [record.task])), None)
+        task = self._label_studio.task_of(record.project, record.task)
         if task is None:
             raise NotFound("The task is not in Label Studio any more.")
         keys = record.context[named]

@@ -54,10 +54,8 @@ def main() -> None:
     try:
         app()
     except (BackendError, ValueError, OSError, MemoryError) as error:
-        wordless = (
-            "There is not enough memory." if isinstance(error, MemoryError) else ""
-        )  # as Python's own is
-        said = escape(f"{error}" or wordless)
+        lacking = "There is not enough memory." if isinstance(error, MemoryError) else ""
+        said = escape(f"{error}" or lacking)  # Python's own has no words
         Console(stderr=True).print(
             f"[red]{type(error).__name__}:[/red] {said}", highlight=False, soft_wrap=True
         )

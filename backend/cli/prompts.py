@@ -49,7 +49,9 @@ def list_prompts(project: Project, data_dir: DataDir = None) -> None:
     """List the prompts of a project, and its shadows; examples alone are used for labels that have no active prompt."""
     with opened(data_dir, project) as found:
         versions = found.store.prompts.prompts(found.key)
-        unfit = {prompt.number: _unfit(found, prompt) for prompt in versions}
+        unfit = {
+            one.number: why for one in versions if one.status == "active" and (why := _unfit(found, one))
+        }
         compared = shadows.read(found.store, found.key)
     if not versions:
         console.print(f"No prompt yet. One is learned by: python -m backend tune {project}")
@@ -60,13 +62,13 @@ def list_prompts(project: Project, data_dir: DataDir = None) -> None:
     table.add_column("created")
     for prompt in versions:
         figures = [shown(prompt.figures.get(name), signed=name == "gain") for name in FIGURES]
-        status = _UNUSED if prompt.status == "active" and unfit[prompt.number] else _STATUS[prompt.status]
+        status = _UNUSED if prompt.number in unfit else _STATUS[prompt.status]
         told = (str(prompt.number), escape(prompt.label), status)
         row = (*told, prompt.uses, str(prompt.masks))
         table.add_row(*row, *figures, _moment(prompt.created))
     console.print(table)
     for prompt in versions:
-        said = (unfit[prompt.number] if prompt.status == "active" else None) or prompt.reason
+        said = unfit.get(prompt.number, prompt.reason)
         console.print(f"{prompt.number}: {escape(said)}", highlight=False, soft_wrap=True)
     for shadow in compared:
         _tell(shadow)

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -172,29 +172,29 @@ def learn(backend: Backend, jobs: Jobs, project: str) -> None:
     """
     owner = uuid.uuid4().hex
     tried: set[int] = set()
-    while fresh := _untried(backend, project, tried):
+    count = (
+        backend.store.count_events()
+    )  # of all projects; to read the events themselves again costs far more
+    while fresh := [event for event in backend.store.pending_events(1000, project) if event.id not in tried]:
         if jobs.stopping.is_set():  # the next worker's first look takes them up
             return
         if not backend.store.acquire(f"learn:{project}", owner, _LEARN_LEASE):
             jobs.learn_again(project, delay=_LEARN_LEASE)  # unless the holder has died
             return
         try:
-            fresh.sort(key=lambda event: event.attempts > 0)  # what could not be read holds up nobody
-            for event in fresh:
+            for event in [event for event in fresh if not event.attempts] or fresh:
                 if jobs.stopping.is_set():
                     return
                 backend.store.acquire(f"learn:{project}", owner, _LEARN_LEASE)
                 tried.add(event.id)
                 if not _apply(backend, jobs, event):
                     return
-                if event.attempts and not all(one.attempts for one in _untried(backend, project, tried)):
-                    break  # what came meanwhile goes first
+                before, count = count, backend.store.count_events()
+                if event.attempts and count > before:
+                    break  # what could not be read holds up nothing that came meanwhile
         finally:
             backend.store.release(f"learn:{project}", owner)
-
-
-def _untried(backend: Backend, project: str, tried: Collection[int]) -> list[Event]:
-    return [event for event in backend.store.pending_events(1000, project) if event.id not in tried]
+        count = backend.store.count_events()
 
 
 def _apply(backend: Backend, jobs: Jobs, event: Event) -> bool:

@@ -55,9 +55,9 @@ def changes(backend: Backend, jobs: "Jobs", record: ProjectRecord) -> None:
         jobs.pre_annotate(record.key)
     if abandoned := backend.pre_annotation.abandoned(record.key):
         jobs.left_overs(record.key, abandoned)
-    for authorization in backend.settings.basic_authorizations[:1]:
+    if authorizations := backend.settings.basic_authorizations:
         user = backend.settings.basic_auth_user
-        backend.label_studio.authorize_webhooks(record.id, user, authorization)
+        backend.label_studio.authorize_webhooks(record.id, user, authorizations[0])
 
 
 def tunings(backend: Backend, jobs: "Jobs") -> None:

@@ -197,6 +197,14 @@ class LabelStudio(Connection):
             found += self._listed(project_id, chosen, len(some))
         return found
 
+    def task_of(self, key: str, task: int) -> dict[str, Any] | None:
+        """A task of a project by its key, as `tasks` gives it; None where the project has none of this number.
+
+        Raises:
+            NotFound: as `project_of`.
+        """
+        return next(iter(self.tasks(self.project_of(key).id, [task])), None)
+
     def any_task(self, project_id: int) -> dict[str, Any] | None:
         """The task with the lowest id, annotated or not, as `unlabeled_tasks` gives it; None where there is none."""
         return next(iter(self._listed(project_id, {"ordering": ["tasks:id"]}, 1)), None)

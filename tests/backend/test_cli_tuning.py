@@ -95,13 +95,18 @@ def test_too_early_is_a_failure_that_says_how_many_are_needed(run: Run, stage: S
     assert "3 examples, at least 4 are needed" in out.splitlines()[-1]
 
 
-def test_labels_are_tuned_that_are_named(run: Run, stage: Stage, project: str) -> None:
+def approve_dust(stage: Stage) -> None:
+    """Four masks of a second label."""
     stage.label_studio.projects[stage.project]["label_config"] = TWO_LABELS
     stage.setup()
     for seed in range(4):
         image, mask = blob(20 + seed)
         stage.submit(stage.upload(image), brush(mask, "dust"))
     stage.work()
+
+
+def test_labels_are_tuned_that_are_named(run: Run, stage: Stage, project: str) -> None:
+    approve_dust(stage)
     code, out, _ = run("tune", project, "--label", "dust")
     assert code == 0
     assert [tuning.target for tuning in stage.tunings] == ["tag/image/dust"]
@@ -217,12 +222,7 @@ def test_ctrl_c_leaves_what_somebody_else_asked_for_to_its_worker(
     run: Run, stage: Stage, project: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who only looked at the schedule's tuning stopped it with it; what waits behind it was not begun here either."""
-    stage.label_studio.projects[stage.project]["label_config"] = TWO_LABELS
-    stage.setup()
-    for seed in range(4):
-        image, mask = blob(20 + seed)
-        stage.submit(stage.upload(image), brush(mask, "dust"))
-    stage.work()
+    approve_dust(stage)
     cell, dust = stage.backend.tunings.ask(stage.key, "schedule")
     show = command._show
 

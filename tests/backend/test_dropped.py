@@ -133,12 +133,17 @@ def test_the_others_of_the_same_annotation_stay(stage: Stage) -> None:
     assert [info.key for info in stage.backend.store.pool(stage.key)] == [known.info.key]
 
 
-def test_putting_one_label_back_leaves_the_others_out(stage: Stage) -> None:
+def approve_two_labels(stage: Stage) -> None:
+    """Submit one annotation that teaches both."""
     stage.label_studio.projects[stage.project]["label_config"] = TWO_LABELS
     stage.setup()
     image, mask = blob(1)
     stage.submit(stage.upload(image), brush(mask), brush(~mask, "debris"))
     stage.work()
+
+
+def test_putting_one_label_back_leaves_the_others_out(stage: Stage) -> None:
+    approve_two_labels(stage)
     keys = {info.target: info.key for info in stage.backend.store.pool(stage.key)}
     assert len(keys) == 2
     for key in keys.values():
@@ -237,11 +242,7 @@ def test_what_returns_can_be_taken_out_and_put_back_again(unreadable: Stage) -> 
 
 
 def test_another_label_of_an_annotation_that_is_to_be_read_stays_out(stage: Stage) -> None:
-    stage.label_studio.projects[stage.project]["label_config"] = TWO_LABELS
-    stage.setup()
-    image, mask = blob(1)
-    stage.submit(stage.upload(image), brush(mask), brush(~mask, "debris"))
-    stage.work()
+    approve_two_labels(stage)
     first, second = (info.key for info in stage.backend.store.pool(stage.key))
     drop(stage, first)
     drop(stage, second)
